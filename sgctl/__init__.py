@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""sgctl: security groups on Open vSwitch, administered through CloudStack's query API."""
