@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values that the pipeline is made of: `Match`, the actions, and `Flow`.
+
+They are plain values: equal if they say the same, hashable, printable in ovs-ofctl's words, and unable to do anything.
+`sgctl.openflow.encode` turns them into OpenFlow bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TypeAlias
+
+from flows import text
+from flows.fields import Bits, MatchField, Term
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A conjunction of terms, one per field, in the fields' order; no terms matches everything."""
+
+    terms: tuple[Term, ...] = ()
+
+    @classmethod
+    def of(cls, *terms: Term | Iterable[Term]) -> Match:
+        """The conjunction of all `terms`; terms about different bits of one field become one.
+
+        Raises ValueError if two terms contradict each other.
+        """
+        merged: dict[MatchField, Term] = {}
+        for term in _flatten(terms):
+            old = merged.get(term.field)
+            if old is not None:
+                if (old.value ^ term.value) & old.mask & term.mask:
+                    raise ValueError(f"contradicting terms for {term.field.name}")
+                term = Term(term.field, old.value | term.value, old.mask | term.mask)
+            merged[term.field] = term
+        return cls(tuple(sorted(merged.values(), key=_order)))
+
+    def get(self, wanted: MatchField) -> Term | None:
+        """The term about one field."""
+        return next((term for term in self.terms if term.field is wanted), None)
+
+    def __str__(self) -> str:
+        return text.match(self.terms)
+
+
+def _order(term: Term) -> int:
+    return term.field.order
+
+
+def _flatten(terms: Iterable[Term | Iterable[Term]]) -> Iterator[Term]:
+    for term in terms:
+        if isinstance(term, Term):
+            yield term
+        else:
+            yield from _flatten(term)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Write a constant into bits (NXAST_REG_LOAD)."""
+
+    to: Bits
+    value: int
+
+    def __str__(self) -> str:
+        return f"load:{self.value:#x}->{text.bits(self.to)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Copy bits (NXAST_REG_MOVE); both have the same width."""
+
+    source: Bits
+    to: Bits
+
+    def __str__(self) -> str:
+        return f"move:{text.bits(self.source)}->{text.bits(self.to)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetField:
+    """Write a whole packet field (OFPAT_SET_FIELD)."""
+
+    to: MatchField
+    value: int
+
+    def __str__(self) -> str:
+        return f"set_field:{text.value(self.to, self.value)}->{text.SET_NAMES.get(self.to.name, self.to.name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class DecTtl:
+    """Decrement the IP TTL or hop limit; a packet whose TTL runs out goes nowhere."""
+
+    def __str__(self) -> str:
+        return "dec_ttl"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Send out of one port; never out of the port it came in by."""
+
+    port: int
+
+    def __str__(self) -> str:
+        return f"output:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputBits:
+    """Send out of the port whose number stands in bits (NXAST_OUTPUT_REG)."""
+
+    bits: Bits
+
+    def __str__(self) -> str:
+        return f"output:{text.bits(self.bits)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resubmit:
+    """Run the packet through another table, then go on with the next action (NXAST_RESUBMIT_TABLE)."""
+
+    table: int
+
+    def __str__(self) -> str:
+        return f"resubmit(,{self.table})"
+
+
+@dataclass(frozen=True, slots=True)
+class CtClear:
+    """Forget any conntrack state that the packet carries (NXAST_CT_CLEAR)."""
+
+    def __str__(self) -> str:
+        return "ct_clear"
+
+
+@dataclass(frozen=True, slots=True)
+class Ct:
+    """Look the packet up in conntrack and go on in `table` (NXAST_CT); with `commit`, remember its connection with `execute`."""
+
+    zone: int
+    table: int
+    commit: bool = False
+    execute: tuple[Load | Move, ...] = ()
+
+    def __str__(self) -> str:
+        parts = ["commit"] if self.commit else []
+        parts += [f"table={self.table}", f"zone={self.zone}"]
+        if self.execute:
+            parts.append(f"exec({','.join(map(str, self.execute))})")
+        return f"ct({','.join(parts)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Install a flow when the packet passes (NXAST_LEARN).
+
+    The learned flow has the constant terms `match`, and terms that compare bits with what the packet has in other bits
+    (`copies`: (bits of the new flow, bits of this packet), of equal width); it outputs to `output` of this packet.
+    timeout: hard timeout, seconds.
+    """
+
+    table: int
+    priority: int
+    timeout: int
+    cookie: int
+    match: tuple[Term, ...]
+    copies: tuple[tuple[Bits, Bits], ...]
+    output: Bits
+
+    def __str__(self) -> str:
+        parts = [f"table={self.table}", f"hard_timeout={self.timeout}", f"priority={self.priority}", f"cookie={self.cookie:#x}"]
+        parts += [text.learn_term(term) for term in self.match]
+        parts += [f"{text.bits(new)}={text.bits(old)}" for new, old in self.copies]
+        parts.append(f"output:{text.bits(self.output)}")
+        return f"learn({','.join(parts)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Goto:
+    """Go on in a later table (OFPIT_GOTO_TABLE); always the last action."""
+
+    table: int
+
+    def __str__(self) -> str:
+        return f"goto_table:{self.table}"
+
+
+Action: TypeAlias = Load | Move | SetField | DecTtl | Output | OutputBits | Resubmit | CtClear | Ct | Learn | Goto
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One OpenFlow flow.  No actions: the packet is dropped.
+
+    owner: what it is rebuilt with, for example ``port/<nic>``; note: why it is there, or the reason of a drop, for people.
+    """
+
+    table: int
+    priority: int
+    match: Match
+    actions: tuple[Action, ...]
+    owner: str = field(default="", compare=False)
+    note: str = field(default="", compare=False)
+    cookie: int = field(default=0, compare=False)
+
+    @property
+    def key(self) -> tuple[int, int, Match]:
+        """What the switch knows a flow by: adding another with the same key replaces it."""
+        return (self.table, self.priority, self.match)
+
+    @property
+    def drops(self) -> bool:
+        """True if a packet that matches goes nowhere."""
+        return not self.actions
+
+    def digest(self, salt: int = 0) -> int:
+        """40 bits of a digest of the content: table, priority, match and actions."""
+        data = f"{salt} {self.table} {self.priority} {self.match} {text.actions(self.actions)}".encode()
+        return int.from_bytes(blake2b(data, digest_size=5).digest(), "big")
+
+    def __str__(self) -> str:
+        matched = f",{self.match}" if self.match.terms else ""
+        return f"table={self.table},priority={self.priority}{matched} actions={text.actions(self.actions)}"

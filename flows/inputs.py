@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pipeline is built from: one frozen value per owner, whose flows are a function of that value alone.
+
+A hypervisor's bridge is described by one `Bridge`, and a `Port`, `Standby`, `Policy`, `Peer` or `Fanout` for each thing
+that its flows are about. Equal values give equal flows, in any process at any time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TypeAlias
+
+Ip: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+FANOUT_CHUNKS = 32
+"""Into how many parts the ports of a bridge are divided for router advertisements and broadcast DHCP replies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """The switch itself: OpenFlow numbers of its uplinks (VMs' frames leave by the first) and its conntrack zone."""
+
+    uplinks: tuple[int, ...]
+    zone: int = 1
+
+    @property
+    def owner(self) -> str:
+        """The owner of the flows that every bridge has."""
+        return "bridge"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What a port needs to know of its pod: subnets, DHCP servers and DNS resolvers, IPv4 and IPv6."""
+
+    subnets: tuple[Network, ...] = ()
+    dhcp: tuple[Ip, ...] = ()
+    dns: tuple[Ip, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An open VM port: its NIC, OpenFlow number (1-65279), MAC, all addresses, the policy of its groups, its pod."""
+
+    nic: str
+    number: int
+    mac: int
+    addresses: tuple[Ip, ...]
+    policy: int
+    segment: Segment
+
+    @property
+    def owner(self) -> str:
+        """The owner of this port's flows."""
+        return f"port/{self.nic}"
+
+
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """A port whose NIC is active on another hypervisor: closed, but its first frame is shown to the agent."""
+
+    nic: str
+    number: int
+
+    @property
+    def owner(self) -> str:
+        """The owner of this port's flows."""
+        return f"standby/{self.nic}"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a rule allows: an IP protocol (None: any) with a range of destination ports or an ICMP type and code.
+
+    Ports (0-65535, both ends included) count for TCP, UDP and SCTP, `icmp_type` and `icmp_code` (None: any) for
+    protocol 1, which means ICMPv6 where the peer is IPv6.
+    """
+
+    proto: int | None = None
+    first: int = 0
+    last: int = 65535
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One permission: a number (1 to 2^32-1, kept in ct_label), a service, and its peers: a CIDR or identities."""
+
+    number: int
+    service: Service
+    cidr: Network | None = None
+    identities: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules of a set of groups. `egress_open`: no group of the set has an egress rule, so everything may leave."""
+
+    number: int
+    egress_open: bool
+    egress: tuple[Rule, ...] = ()
+    ingress: tuple[Rule, ...] = ()
+
+    @property
+    def owner(self) -> str:
+        """The owner of this policy's flows."""
+        return f"policy/{self.number:08x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """An address that local rules name through groups, with its identity as destination and as source (0: none)."""
+
+    address: Ip
+    egress_identity: int = 0
+    ingress_identity: int = 0
+
+    @property
+    def owner(self) -> str:
+        """The owner of this address's flows."""
+        return f"peer/{self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fanout:
+    """One part of the open VM ports (their OpenFlow numbers), for what must reach all of them."""
+
+    chunk: int
+    ports: tuple[int, ...]
+
+    @property
+    def owner(self) -> str:
+        """The owner of this part's flows."""
+        return f"fanout/{self.chunk}"
+
+
+Unit: TypeAlias = Bridge | Port | Standby | Policy | Peer | Fanout
+"""Anything that owns flows."""
