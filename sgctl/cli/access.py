@@ -2,7 +2,6 @@
 """Where the API is and with whose keys it is called: environment, then a file in the `cs` client's format."""
 
 import configparser
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -16,6 +16,7 @@ sgctl flows [table=NAME]            the flows installed on a hypervisor, with ow
 sgctl ports                         its ports: NIC, VM, account, state, reason
 sgctl trace [key=value ...]         a packet through its flows, in words
 sgctl explain COOKIE                what a flow's cookie stands for
+sgctl drops                         why packets were dropped, and how many
 sgctl help [VERB [NOUN]]            what there is; the parameters of a command
 sgctl completion bash|zsh           a completion script for the shell
 """
@@ -26,6 +27,7 @@ examples:
   sgctl authorize securitygroupingress securitygroupname=web account=operator \\
         usersecuritygrouplist=nagios,cacti protocol=tcp startport=12489
   sgctl list securitygroups securitygroupname=web      (a single group is shown with the ids of its rules)
+  sgctl revoke securitygroupingress id=RULEID
   sgctl list virtualmachines filter=id,name -o json
   sgctl trace in_port=tap1 src=10.1.0.5 dst=10.1.0.6 proto=tcp dport=80
 
@@ -61,7 +63,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see `sgctl --help`)")
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     """A positive number of seconds."""
     value = float(text)
     if not 0 < value < float("inf"):
@@ -82,12 +84,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add = result.add_argument
     add("words", nargs="*", help=argparse.SUPPRESS)
-    add("-o", "--output", choices=FORMATS, default="table", help="form of the result (default: table)")
-    add("--no-wait", dest="wait", action="store_false", help="print the id of the job instead of waiting for its result")
+    add("-o", "--output", choices=FORMATS, default="table", metavar="FORMAT", help="table (default), json, yaml")
+    add("--no-wait", dest="wait", action="store_false", help="print the id of a job, do not wait for its result")
     add("--config", metavar="FILE", help="read endpoint and keys from FILE, not from the environment")
     add("--profile", metavar="NAME", help="section of that file (default: CLOUDSTACK_REGION, else cloudstack)")
-    add("--timeout", type=_seconds, metavar="S", help="seconds to wait for an answer (default: 30)")
-    add("--job-timeout", type=_seconds, metavar="S", help="seconds to wait for a job (default: 600)")
+    add("--timeout", type=seconds, metavar="S", help="seconds to wait for an answer (default: 30)")
+    add("--job-timeout", type=seconds, metavar="S", help="seconds to wait for a job (default: 600)")
     add("--admin", metavar="URL", help="admin endpoint of an agent (default: SGCTL_ADMIN, else http://127.0.0.1:8081)")
     add("--host", metavar="HOST[:PORT]", help="admin endpoint of the agent on HOST, by name or address")
     add("--table", metavar="NAME", help="with flows: this table only")
@@ -101,6 +103,7 @@ def split_words(arguments: Sequence[str]) -> tuple[tuple[str, ...], dict[str, st
     words: list[str] = []
     params: dict[str, str] = {}
     for argument in arguments:
+        _check_text(argument)
         key, equals, value = argument.partition("=")
         if not equals and params:
             raise UsageError(f"{argument!r} after the first parameter is not of the form key=value")
@@ -113,6 +116,14 @@ def split_words(arguments: Sequence[str]) -> tuple[tuple[str, ...], dict[str, st
         else:
             params[key] = value
     return tuple(words), params
+
+
+def _check_text(argument: str) -> None:
+    """Bytes that are no UTF-8 come from the shell as lone surrogates, and cannot be signed."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{argument!a} is not UTF-8 text") from error
 
 
 def parse(argv: Sequence[str]) -> Invocation:

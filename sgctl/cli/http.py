@@ -62,16 +62,19 @@ def tls_context(verify: str) -> ssl.SSLContext:
 def request(url: str, body: bytes | None = None, *, timeout: float, verify: str = "true") -> Answer:
     """GET `url`, or POST `body` (a form) to it. Any HTTP status is an answer; Unreachable if there is none."""
     handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+    if (urlsplit(url).hostname or "").startswith(("127.", "localhost", "::1")):
+        handlers.append(urllib.request.ProxyHandler({}))  # a proxy has another loopback
     if url.startswith("https:"):
         handlers.append(urllib.request.HTTPSHandler(context=tls_context(verify)))
     opener = urllib.request.build_opener(*handlers)
     message = urllib.request.Request(url, data=body, headers={"User-Agent": "sgctl", "Accept": "application/json"})
     try:
-        with opener.open(message, timeout=timeout) as response:
+        try:
+            response = opener.open(message, timeout=timeout)
+        except urllib.error.HTTPError as error:
+            response = error
+        with response:
             return Answer(url, response.status, response.read())
-    except urllib.error.HTTPError as error:
-        with error:
-            return Answer(url, error.code, error.read())
     except (OSError, http.client.HTTPException) as error:
         raise Unreachable(f"cannot reach {shown(url)}: {_reason(error, timeout)}") from error
 
@@ -86,6 +89,8 @@ def _reason(error: Exception, timeout: float) -> str:
         return "its name is not known"
     if isinstance(cause, ssl.SSLError):
         return f"TLS failed ({cause.reason or cause}); `verify` in the configuration names trusted certificates"
+    if isinstance(cause, http.client.RemoteDisconnected | http.client.IncompleteRead | ConnectionResetError):
+        return "the connection was closed before the answer was complete"
     if isinstance(cause, http.client.HTTPException):
         return "what answers there does not speak HTTP"
     return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of CloudStack commands, for endpoints whose listApis cannot be asked; otherwise see `catalogue`."""
+
+_NAMES = """
+addHost addIpToNic assignToGlobalLoadBalancerRule assignToLoadBalancerRule associateIpAddress
+authorizeSecurityGroupEgress authorizeSecurityGroupIngress createAccount createGlobalLoadBalancerRule
+createLoadBalancerRule createPod createSecurityGroup createVlanIpRange createZone deleteAccount
+deleteGlobalLoadBalancerRule deleteLoadBalancerRule deleteSecurityGroup deployVirtualMachine
+destroyVirtualMachine disableStaticNat disassociateIpAddress enableStaticNat getUser listAccounts listApis
+listAsyncJobs listCapabilities listDomains listGlobalLoadBalancerRules listHosts listIpForwardingRules
+listLoadBalancerRuleInstances listLoadBalancerRules listNetworkOfferings listNetworks listNics listPods
+listPortForwardingRules listPublicIpAddresses listRegions listSecurityGroups listServiceOfferings listTags
+listTemplates listUsers listVirtualMachines listVlanIpRanges listVolumes listZones migrateVirtualMachine
+queryAsyncJobResult rebootVirtualMachine registerUserKeys removeFromGlobalLoadBalancerRule
+removeFromLoadBalancerRule removeIpFromNic revokeSecurityGroupEgress revokeSecurityGroupIngress
+startVirtualMachine stopVirtualMachine updateGlobalLoadBalancerRule updateLoadBalancerRule
+updateSecurityGroup updateVirtualMachine updateVmNicIp
+"""
+
+KNOWN = tuple(_NAMES.split())
+"""Their true names."""
