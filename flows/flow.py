@@ -120,6 +120,16 @@ class OutputBits:
 
 
 @dataclass(frozen=True, slots=True)
+class Controller:
+    """Show the first `max_len` bytes of the packet to the controller (OFPAT_OUTPUT to OFPP_CONTROLLER)."""
+
+    max_len: int = 128
+
+    def __str__(self) -> str:
+        return f"CONTROLLER:{self.max_len}"
+
+
+@dataclass(frozen=True, slots=True)
 class Resubmit:
     """Run the packet through another table, then go on with the next action (NXAST_RESUBMIT_TABLE)."""
 
@@ -189,7 +199,7 @@ class Goto:
         return f"goto_table:{self.table}"
 
 
-Action: TypeAlias = Load | Move | SetField | DecTtl | Output | OutputBits | Resubmit | CtClear | Ct | Learn | Goto
+Action: TypeAlias = Load | Move | SetField | DecTtl | Output | OutputBits | Controller | Resubmit | CtClear | Ct | Learn | Goto
 
 
 @dataclass(frozen=True, slots=True)
