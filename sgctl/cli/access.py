@@ -82,8 +82,8 @@ def _from_file(path: Path, section: str, *, needed: bool) -> _Source:
 
 def _line(error: configparser.Error) -> int:
     """The line of a syntax error; the error's own text would quote the line, and with it perhaps a secret."""
-    if isinstance(error, configparser.ParsingError) and error.errors:
-        return int(error.errors[0][0])
+    if errors := getattr(error, "errors", None):
+        return int(errors[0][0])
     return int(getattr(error, "lineno", None) or 1)
 
 

@@ -17,9 +17,9 @@ PATIENCE = 2.0
 
 _BASH = r"""# bash completion of sgctl: source <(sgctl completion bash)
 _sgctl() {
-    local line=${COMP_LINE:0:COMP_POINT} IFS=$'\n'
+    local line=${COMP_LINE:0:COMP_POINT}
     local word=${line##*[[:space:]]}
-    COMPREPLY=($(sgctl __complete "$line" 2>/dev/null))
+    mapfile -t COMPREPLY < <(sgctl __complete "$line" 2>/dev/null)
     # bash begins a new word after each = and completes only what follows it
     if [[ $word == *=* && $COMP_WORDBREAKS == *=* ]]; then
         COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*=}"}"}")

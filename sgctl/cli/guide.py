@@ -13,8 +13,8 @@ OWN = {
     "ports": "sgctl ports [--host HOST]\n\nThe ports of a hypervisor: NIC, VM, account, addresses, state and reason.",
     "trace": (
         "sgctl trace key=value ... [--host HOST]\n\nA packet through a hypervisor's flows, in words. Keys: "
-        f"{', '.join(admin.TRACE_KEYS)}.\nin_port is a port's name or `uplink`; proto tcp, udp, icmp, icmp6, sctp, arp, nd "
-        "or a number;\nstate new (the default), established or reply."
+        f"{', '.join(admin.TRACE_KEYS)}.\nin_port is a port or `uplink`; proto tcp, udp, icmp, icmp6, sctp, arp, "
+        "nd or a number;\nstate new (the default), established or reply."
     ),
     "explain": "sgctl explain COOKIE [--host HOST]\n\nWhat the flow with this cookie is there for.",
     "drops": "sgctl drops [--host HOST]\n\nWhy a hypervisor has dropped packets, and how many.",
