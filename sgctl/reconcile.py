@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Desired and installed flows, compared by cookies.
+
+A cookie says whose a flow is and what it says, so that reading cookies back is enough to know what is installed::
+
+    63     56 55        40 39                              0
+    +--------+------------+--------------------------------+
+    |  0x5c  |   owner    |  content (table, priority,     |
+    | sgctl  |  digest    |  match, actions)               |
+    +--------+------------+--------------------------------+
+
+Flows with another first byte are foreign: never touched, only counted. Flows that the switch makes itself (learned)
+have the pipeline's own cookie and go when their time is over; they are neither.
+No two desired flows have the same cookie: where digests collide, the later one in the order of owners is salted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import count
+from typing import TypeAlias
+
+from flows.flow import Flow
+from flows.inputs import Unit
+
+SCOPE = 0x5C
+_SCOPE_SHIFT = 56
+_OWNER_SHIFT = 40
+
+Build: TypeAlias = Callable[[Unit], Sequence[Flow]]
+Installed: TypeAlias = Mapping[int, int]
+"""What a switch holds: the table of each cookie."""
+
+
+def ours(cookie: int) -> bool:
+    """True if a flow with this cookie was made by sgctl."""
+    return cookie >> _SCOPE_SHIFT == SCOPE
+
+
+@lru_cache(maxsize=4096)
+def scope(owner: str) -> int:
+    """The part of a cookie that all flows of an owner share."""
+    digest = blake2b(owner.encode(), digest_size=2).digest()
+    return SCOPE << _SCOPE_SHIFT | int.from_bytes(digest, "big") << _OWNER_SHIFT
+
+
+def cookie_of(flow: Flow, salt: int = 0) -> int:
+    """The cookie of a desired flow."""
+    return scope(flow.owner) | flow.digest(salt)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to change in the switch, in the order to send it: make before break."""
+
+    adds: tuple[Flow, ...] = ()
+    deletes: tuple[tuple[int, int], ...] = ()
+    foreign: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """True if desired and installed agree."""
+        return not self.adds and not self.deletes
+
+
+def plan(desired: Mapping[int, Flow], installed: Installed, learned: frozenset[int] = frozenset()) -> Plan:
+    """What turns `installed` into `desired`; `learned` are cookies of flows that the switch makes itself.
+
+    Adds come deepest table first and the first table last, so that a packet is let in only when its whole way is
+    there; deletes go the other way.
+    """
+    adds = [flow for cookie, flow in desired.items() if cookie not in installed]
+    mine = [(cookie, table) for cookie, table in installed.items() if ours(cookie) and cookie not in learned]
+    deletes = [(cookie, table) for cookie, table in mine if cookie not in desired]
+    foreign = sum(not ours(cookie) and cookie not in learned for cookie in installed)
+    adds.sort(key=lambda flow: (-flow.table, -flow.priority, flow.cookie))
+    deletes.sort(key=lambda one: (one[1], one[0]))
+    return Plan(tuple(adds), tuple(deletes), foreign)
+
+
+class Compiler:
+    """Turns units into desired flows and remembers, per owner, what it has built: equal units are not built again."""
+
+    def __init__(self, build: Build) -> None:
+        """`build` must be a function of the unit alone; a new one means a new compiler."""
+        self._build = build
+        self._units: dict[str, Unit] = {}
+        self._flows: dict[str, tuple[Flow, ...]] = {}
+        self._desired: dict[int, Flow] = {}
+        self._collided = False
+
+    def compile(self, units: Mapping[str, Unit]) -> Mapping[int, Flow]:
+        """The desired flows by cookie. The answer is the compiler's own: good until the next call."""
+        for owner in [owner for owner in self._units if owner not in units]:
+            self._forget(owner)
+        for owner, unit in units.items():
+            if self._units.get(owner) != unit:
+                self._forget(owner)
+                self._learn(owner, unit)
+        if self._collided:
+            self._merge()
+        return self._desired
+
+    def flows_of(self, owner: str) -> tuple[Flow, ...]:
+        """The flows of one owner, as they were last built."""
+        return self._flows.get(owner, ())
+
+    def _forget(self, owner: str) -> None:
+        self._units.pop(owner, None)
+        for flow in self._flows.pop(owner, ()):
+            self._desired.pop(flow.cookie, None)
+
+    def _learn(self, owner: str, unit: Unit) -> None:
+        flows = tuple(replace(flow, cookie=cookie_of(flow)) for flow in self._build(unit))
+        self._units[owner] = unit
+        self._flows[owner] = flows
+        for flow in flows:
+            self._collided |= self._desired.setdefault(flow.cookie, flow) is not flow
+
+    def _merge(self) -> None:
+        """Give cookies anew, in the order of owners, so that colliding ones do not depend on history."""
+        self._desired = {}
+        self._collided = False
+        for owner in sorted(self._flows):
+            self._flows[owner] = tuple(map(self._place, self._flows[owner]))
+
+    def _place(self, flow: Flow) -> Flow:
+        for salt in count():
+            cookie = cookie_of(flow, salt)
+            if cookie not in self._desired:
+                placed = flow if flow.cookie == cookie else replace(flow, cookie=cookie)
+                self._desired[cookie] = placed
+                self._collided |= salt > 0
+                return placed
+        raise AssertionError("unreachable")

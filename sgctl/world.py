@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The inputs and the outcome of `sgctl.policy`: what one hypervisor knows, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
+
+from flows.inputs import Unit
+from sgctl.localport import LocalPort
+from sgctl.model import Account, Address, Group, Member, Nic, Pod, Range, Row, Rule, Vm, Zone
+
+R = TypeVar("R", bound=Row)
+
+
+def by_id(rows: Iterable[R]) -> dict[str, R]:
+    """Rows under their ids."""
+    return {row.id: row for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """That the switch did not take a unit's flows; another unit of the same owner gets another chance."""
+
+    unit: Unit
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """All that the flows of one hypervisor depend on.
+
+    host: its name.  ports: the interfaces of its bridge.  uplinks: names of uplinks from the configuration, in order
+    of preference.  live: other hypervisors that are alive.  claimed: NICs that this hypervisor takes over, because
+    their guests have spoken here, while the database may still name another.  refused: units that the switch
+    would not take, by owner.
+    The rest are the rows of the SG database that these ports concern.
+    """
+
+    host: str
+    ports: tuple[LocalPort, ...] = ()
+    uplinks: tuple[str, ...] = ()
+    live: frozenset[str] = frozenset()
+    claimed: frozenset[str] = frozenset()
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
+    accounts: Mapping[str, Account] = field(default_factory=dict)
+    zones: Mapping[str, Zone] = field(default_factory=dict)
+    pods: Mapping[str, Pod] = field(default_factory=dict)
+    vms: Mapping[str, Vm] = field(default_factory=dict)
+    nics: Mapping[str, Nic] = field(default_factory=dict)
+    groups: Mapping[str, Group] = field(default_factory=dict)
+    ranges: tuple[Range, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    members: tuple[Member, ...] = ()
+
+
+class State(StrEnum):
+    """What is done with a port's frames."""
+
+    ACTIVE = "active"
+    STANDBY = "standby"
+    CLOSED = "closed"
+    UPLINK = "uplink"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortState:
+    """What became of one local port, and why, for people; reason is empty where there is nothing to say."""
+
+    name: str
+    ofport: int | None
+    state: State
+    reason: str = ""
+    nic: str | None = None
+    vm: str | None = None
+    vmid: str | None = None
+    account: str | None = None
+    mac: str | None = None
+    addresses: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What follows from a `World`.
+
+    units: what flows are built from, by owner.  ports: one state per local port.  problems: what was left out, and why.
+    rules, policies, identities: what the numbers in registers and labels stand for (rule id, group ids).
+    """
+
+    units: Mapping[str, Unit]
+    ports: tuple[PortState, ...]
+    problems: tuple[str, ...] = ()
+    rules: Mapping[int, str] = field(default_factory=dict)
+    policies: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    identities: Mapping[int, frozenset[str]] = field(default_factory=dict)
