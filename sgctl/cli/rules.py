@@ -50,11 +50,15 @@ def peer(rule: Mapping[str, Any]) -> str:
     return f"{rule.get('account', '?')}/{rule.get('securitygroupname', '?')}"
 
 
+def order(rule: Mapping[str, Any]) -> tuple[str, int, str, str]:
+    """A key that sorts rules for reading: protocol, port as a number, the rest of the traffic, peer."""
+    return str(rule.get("protocol", "all")), int(rule.get("startport") or 0), traffic(rule), peer(rule)
+
+
 def in_words(rules: Iterable[Mapping[str, Any]], *, egress: bool) -> str:
     """One line for each kind of traffic, with all who may: ``tcp 12489 from operator/cacti, operator/nagios``."""
-    peers: dict[tuple[str, int, str], list[str]] = {}
-    for rule in rules:
-        order = (str(rule.get("protocol", "all")), int(rule.get("startport") or 0), traffic(rule))
-        peers.setdefault(order, []).append(peer(rule))
+    peers: dict[str, list[str]] = {}
+    for rule in sorted(rules, key=order):
+        peers.setdefault(traffic(rule), []).append(peer(rule))
     preposition = "to" if egress else "from"
-    return "\n".join(f"{order[2]} {preposition} {', '.join(sorted(peers[order]))}" for order in sorted(peers))
+    return "\n".join(f"{what} {preposition} {', '.join(who)}" for what, who in peers.items())

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sgctl.cli.blocks import Block, Fields, Table, Text
-from sgctl.cli.rules import in_words, peer, traffic
+from sgctl.cli.rules import in_words, order, peer, traffic
 
 Object = Mapping[str, Any]
 
@@ -168,9 +168,9 @@ def _object_blocks(key: str, item: Object) -> list[Block]:
 
 
 def _rule_table(rules: Sequence[Object], *, egress: bool) -> Table:
-    rows = [(traffic(rule), peer(rule), cell(rule.get("ruleid"))) for rule in rules]
+    rows = [(traffic(rule), peer(rule), cell(rule.get("ruleid"))) for rule in sorted(rules, key=order)]
     title, who = ("egress rules", "to") if egress else ("ingress rules", "from")
-    return Table(("allows", who, "ruleid"), tuple(sorted(rows)), title=title)
+    return Table(("allows", who, "ruleid"), tuple(rows), title=title)
 
 
 def cell(value: Any) -> str:

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sgctl` as a process: what it imports, pipes, signals, terminals."""
 
+import fcntl
 import os
 import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,9 +61,10 @@ def test_an_interrupt_ends_the_wait_and_says_how_to_go_on(cloud: Api) -> None:
     assert err == "job job-1 goes on: `sgctl query asyncjobresult jobid=job-1` asks for its result\n"
 
 
-def on_a_terminal(cloud: Api, *argv: str, **environ: str) -> str:
+def on_a_terminal(cloud: Api, *argv: str, width: int = 80, **environ: str) -> str:
     """What `sgctl` writes when both its streams are a terminal."""
     leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     environment = {**cloud.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environ}
     with subprocess.Popen([SGCTL, *argv], env=environment, stdout=follower, stderr=follower):
         os.close(follower)
@@ -79,6 +84,24 @@ def test_a_terminal_gets_lines_and_colours(cloud: Api) -> None:
     assert "─" in output and "\x1b[32mRunning\x1b[0m" in output
     plain = on_a_terminal(cloud, "list", "virtualmachines", NO_COLOR="1")
     assert "\x1b[32m" not in plain
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (120, "name state host groups id NAME Running hv1 web ID default"),
+        (70, "name state host groups NAME Running hv1 web default (id left out to fit;"),
+        (50, "name NAME state Running host hv1 groups web default id ID"),
+    ],
+)
+def test_a_table_too_wide_loses_its_ids_then_its_columns(cloud: Api, width: int, expected: str) -> None:
+    name, identity = "n" * 34, "i" * 36
+    groups = [{"id": "g-1", "name": "web"}, {"id": "g-0", "name": "default"}]
+    vm = {"name": name, "id": identity, "state": "Running", "hostname": "hv1", "securitygroup": groups}
+    cloud.answer("listVirtualMachines", {"count": 1, "virtualmachine": [vm]})
+    output = on_a_terminal(cloud, "list", "virtualmachines", width=width, NO_COLOR="1")
+    words = re.sub(r"\x1b\[\d*m|─", "", output).replace(name, "NAME").replace(identity, "ID").split()
+    assert " ".join(words).startswith(expected)
 
 
 def test_a_terminal_sees_the_job_run(cloud: Api) -> None:
