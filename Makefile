@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything a fresh Debian 12 needs, from nothing but python3, make and apt; as root.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+BASE_PYTHON ?= python3
+READY := $(VENV)/.ready
+PACKAGES := openvswitch-switch iproute2 iputils-ping util-linux dnsmasq-base busybox isc-dhcp-client \
+	tcpdump shellcheck netcat-openbsd ca-certificates
+WORKERS ?= 2
+SHELL_FILES := .ci/run devstack/plugin.sh devstack/settings $(wildcard devstack/lab/*.sh)
+
+.PHONY: help setup demo lab lab-down test lint clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## install Debian packages, and sgctl into .venv
+
+# Services of the packages are not started: the lab runs its own Open vSwitch.
+$(READY): Makefile setup.cfg setup.py devstack/install-packages.sh devstack/make-venv.sh
+	devstack/install-packages.sh $(PACKAGES)
+	devstack/make-venv.sh $(BASE_PYTHON) $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	touch $@
+
+demo: setup  ## two hypervisors, two pods, real traffic: who reaches whom
+	$(PYTHON) -m devstack.demo
+
+lab: setup  ## the demo's cloud, left running
+	$(PYTHON) -m devstack.lab up
+
+lab-down: setup  ## remove it
+	$(PYTHON) -m devstack.lab down
+
+test: setup  ## all tests (WORKERS=2 at a time)
+	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal
+
+lint: setup  ## ruff, mypy, shellcheck
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy devstack
+	shellcheck $(SHELL_FILES)
+
+clean:  ## remove what was built, and a running lab
+	[ ! -x $(PYTHON) ] || $(PYTHON) -m devstack.lab down
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .lab
