@@ -174,6 +174,7 @@ class Nic(Row):
 
     groups: its security groups.  host, state, reason, since: written by the agent that has its port; host is the name
     of the hypervisor where the NIC is active, state ``up`` or ``closed`` (then with a reason) or empty.
+    revision: counts changes of its groups and addresses, so that concurrent ones cannot miss each other's Member rows.
     """
 
     TABLE: ClassVar[str] = "NIC"
@@ -187,6 +188,7 @@ class Nic(Row):
     state: str = ""
     reason: str = ""
     since: int = 0
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
