@@ -35,23 +35,31 @@ def blocks(content: Object, columns: Sequence[str] = ()) -> list[Block]:
         return _list_blocks(key, found, columns)
     if columns:
         return [Fields(tuple((name, cell(found.get(name))) for name in columns))]
-    return _object_blocks(key, found)
+    if not key:
+        return _object_blocks(key, found)
+    beside = {name: value for name, value in content.items() if name != key}
+    rest: list[Block] = [_fields(beside)] if beside else []
+    return [*rest, *blocks(found)] if key == "jobresult" else [*_object_blocks(key, found), *rest]
 
 
 def subject(content: Object) -> tuple[str | None, Any]:
-    """The one list or object that an answer is about, and its name; (None, None) if it is about nothing."""
-    for key, value in content.items():
-        if isinstance(value, list) and all(isinstance(item, dict) for item in value) and _envelope(content, key):
-            return key, value
-        if isinstance(value, dict) and len(content) == 1:
-            return key, value
+    """The one list or object that an answer is about, and its name.
+
+    The name is empty if the answer itself is the object, None if it is about nothing.
+    """
+    lists = [name for name, value in content.items() if _is_list_of_objects(value)]
+    if lists and content.keys() <= {lists[0], "count"}:
+        return lists[0], content[lists[0]]
+    objects = [name for name, value in content.items() if isinstance(value, dict)]
+    if len(objects) == 1 and not any(isinstance(value, list) for value in content.values()):
+        return objects[0], content[objects[0]]
     if content.keys() - {"success", "displaytext", "count"}:
         return "", content
     return None, None
 
 
-def _envelope(content: Object, key: str) -> bool:
-    return content.keys() <= {key, "count"}
+def _is_list_of_objects(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def reduced(content: Object, columns: Sequence[str]) -> Object:
@@ -159,12 +167,15 @@ def _object_blocks(key: str, item: Object) -> list[Block]:
     if key == "securitygroup":
         hidden = {"ingressrule", "egressrule"}
         tables = [
-            _rule_table(item.get("ingressrule") or (), egress=False),
-            _rule_table(item.get("egressrule") or (), egress=True),
+            _rule_table(item[name], egress=name == "egressrule")
+            for name in ("ingressrule", "egressrule")
+            if item.get(name)
         ]
-        tables = [table for table in tables if isinstance(table, Table) and table.rows]
-    pairs = tuple((name, cell(value)) for name, value in item.items() if name not in hidden and value not in ([], {}))
-    return [Fields(pairs), *tables]
+    return [_fields({name: value for name, value in item.items() if name not in hidden}), *tables]
+
+
+def _fields(item: Object) -> Fields:
+    return Fields(tuple((name, cell(value)) for name, value in item.items() if value not in ([], {})))
 
 
 def _rule_table(rules: Sequence[Object], *, egress: bool) -> Table:

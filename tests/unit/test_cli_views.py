@@ -103,6 +103,17 @@ def test_the_zero_is_shown() -> None:
     assert "n     0\n" in shown({"shed": {"n": 0, "none": None}})
 
 
+def test_what_stands_beside_an_object_is_shown_too() -> None:
+    lines = shown({"securitygroup": WEB, "hosts": 2}).splitlines()
+    assert lines[0] == "id       g-1" and lines[-2:] == ["", "hosts  2"]
+
+
+def test_a_job_shows_its_state_then_its_result() -> None:
+    job = {"jobid": "job-1", "jobstatus": 1, "jobresult": {"virtualmachine": VM}}
+    assert shown(job).startswith("jobid      job-1\njobstatus  1\n\nid             v-1\n")
+    assert shown({**job, "jobresult": {"success": True}}).endswith("\n\ndone\n")
+
+
 @pytest.mark.parametrize("success", [True, "true"])
 def test_success(success: object) -> None:
     assert shown({"success": success}) == "done\n"
