@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `sgctl` command: any command of the API in CloudMonkey's grammar, and an agent's flows, ports and traces.
 
-Read `main`, then `arguments` (grammar), `catalogue` (which commands exist), `client` (calls and jobs) and `views`
-(what people see). `rich` is imported only when there is a table to draw, so that scripts and completion stay quick.
+Read `main`, then `arguments` (grammar), `calls` (a command of the API from its words to its result), `catalogue` (which
+commands exist), `client` (signed calls and jobs), `views` (what people see of an answer) and `screen` (how it is drawn);
+`admin` asks an agent. `rich` is imported only when there is a table to draw: scripts and completion stay quick.
 """
