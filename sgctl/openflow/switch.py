@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One bridge, as the agent sees it: read what is installed, change flows in atomic bundles, forget connections.
+
+All methods block the calling (green) thread until the switch has answered, at most until their deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from struct import error as StructError
+
+from flows.flow import Action, Flow, Output
+from sgctl.openflow import encode, messages, ofctl, replies
+from sgctl.openflow.conversation import Channel, Conversation
+from sgctl.openflow.errors import Refused, SwitchError, SwitchGone
+from sgctl.openflow.messages import Tuple
+from sgctl.openflow.replies import Installed
+
+DEADLINE = 10.0
+"""Seconds until a switch that says nothing is given up."""
+FLOWS_PER_SECOND = 5000
+"""A bundle may take this much longer than `DEADLINE`; real switches are thirty times faster."""
+
+
+class Switch:
+    """The conversation with one bridge over one connection; a new connection is a new Switch."""
+
+    def __init__(
+        self, channel: Channel, *, bridge: str, datapath_id: int, management: str = "", deadline: float = DEADLINE
+    ) -> None:
+        """`management`: where ovs-ofctl finds the bridge, for example ``unix:/run/openvswitch/br-int.mgmt``."""
+        self.bridge = bridge
+        self.datapath_id = datapath_id
+        self.management = management
+        self._channel = channel
+        self._deadline = deadline
+        self._conversations: list[Conversation] = []
+        self._gone = False
+
+    @property
+    def alive(self) -> bool:
+        """False once the connection is lost."""
+        return not self._gone
+
+    def receive(self, kind: int, xid: int, data: bytes) -> bool:
+        """Take a message from the switch, and say whether it answers a request of ours. Never blocks."""
+        for conversation in tuple(self._conversations):
+            index = conversation.index(xid)
+            if index is not None:
+                conversation.take(index, kind, data)
+                return True
+        return False
+
+    def gone(self) -> None:
+        """The connection is lost: every wait ends with SwitchGone."""
+        self._gone = True
+        for conversation in tuple(self._conversations):
+            conversation.lose()
+
+    def close(self) -> None:
+        """End the connection; the switch will connect again."""
+        self._channel.close()
+
+    def flows(self, *, cookie: int = 0, mask: int = 0) -> list[Installed]:
+        """All installed flows whose cookie is `cookie` in the bits of `mask`, the switch's hidden ones left out."""
+        with self._conversation(1) as talk:
+            talk.send(messages.flow_stats(talk.xid(0), cookie=cookie, mask=mask))
+            answers = self._answer(talk, 0, self._deadline)
+        return list(replies.flow_entries(answers))
+
+    def installed(self) -> dict[int, Installed]:
+        """The installed flows of all tables by cookie; of several with one cookie (foreign, learned) the last."""
+        return {flow.cookie: flow for flow in self.flows()}
+
+    def apply(self, adds: Sequence[Flow], deletes: Sequence[tuple[int, int]] = ()) -> None:
+        """Add or replace flows, then delete all flows of each (cookie, table), in one ordered atomic bundle.
+
+        Raises Refused, naming flows, if the switch does not take all of it; then nothing has changed.
+        Raises SwitchGone if the connection is lost before the proof: all of it may be in force, or nothing.
+        """
+        if not adds and not deletes:
+            return
+        count = len(adds) + len(deletes)
+        deadline = self._deadline + count / FLOWS_PER_SECOND
+        with self._conversation(count + 3) as talk:
+            bundle = talk.first
+            mods = self._encoded(adds, deletes, talk)
+            opening = messages.bundle_control(messages.OPEN, bundle, talk.xid(count))
+            members = (messages.bundle_add(bundle, mod) for mod in mods)
+            talk.send(opening, *members, messages.barrier(talk.xid(count + 1)))
+            # A bundle with a refused message would commit the others: look before.
+            self._answer(talk, count + 1, deadline)
+            step = messages.DISCARD if talk.errors else messages.COMMIT
+            talk.send(messages.bundle_control(step, bundle, talk.xid(count + 2)))
+            talk.answer(count + 2, deadline)
+            self._check(talk, adds)
+
+    @staticmethod
+    def _encoded(adds: Sequence[Flow], deletes: Sequence[tuple[int, int]], talk: Conversation) -> list[bytes]:
+        encoded: list[bytes] = []
+        impossible: dict[Flow, str] = {}
+        for index, flow in enumerate(adds):
+            try:
+                encoded.append(encode.flow_mod(flow, talk.xid(index)))
+            except (ValueError, OverflowError, StructError) as error:
+                impossible[flow] = f"cannot be expressed in OpenFlow: {error}"
+        if impossible:
+            raise Refused(impossible)
+        start = len(adds)
+        encoded += (encode.flow_delete(cookie, table, talk.xid(start + i)) for i, (cookie, table) in enumerate(deletes))
+        return encoded
+
+    @staticmethod
+    def _check(talk: Conversation, adds: Sequence[Flow]) -> None:
+        """Raise if there were errors: Refused for flows, SwitchError for anything else."""
+        if not talk.errors:
+            return
+        texts = {index: replies.error_text(error) for index, error in sorted(talk.errors.items())}
+        refused = {adds[index]: text for index, text in texts.items() if index < len(adds)}
+        if refused:
+            raise Refused(refused)
+        raise SwitchError(f"the switch refused a bundle: {'; '.join(texts.values())}")
+
+    def drain(self, deadline: float | None = None) -> None:
+        """Wait until the switch has processed everything sent so far."""
+        with self._conversation(1) as talk:
+            talk.send(messages.barrier(talk.xid(0)))
+            self._answer(talk, 0, deadline or self._deadline)
+
+    def set_fragment_mode(self) -> None:
+        """Make the switch match fragments as the flows expect; it forgets this when it restarts."""
+        with self._conversation(2) as talk:
+            talk.send(messages.set_fragments(talk.xid(0)), messages.get_config(talk.xid(1)))
+            flags = replies.config_flags(self._answer(talk, 1, self._deadline)[0])
+        if flags != messages.FRAGMENTS_MATCH:
+            raise SwitchError(f"the switch does not match fragments: its configuration flags are {flags:#x}")
+
+    def flush_conntrack(self, zone: int, *, src: str | None = None, dst: str | None = None) -> None:
+        """Forget a zone's connections that were opened from `src`, to `dst`, or both; without either, all of them."""
+        self.flush_connections(zone, [Tuple(src=src, dst=dst)])
+
+    def flush_connections(self, zone: int, originals: Sequence[Tuple]) -> None:
+        """Forget a zone's connections whose original direction is like one of `originals`."""
+        count = len(originals)
+        with self._conversation(count + 1) as talk:
+            flushes = (messages.ct_flush(zone, one, talk.xid(index)) for index, one in enumerate(originals))
+            talk.send(*flushes, messages.barrier(talk.xid(count)))
+            self._answer(talk, count, self._deadline)
+            self._check(talk, ())
+
+    def packet_out(self, port: int, data: bytes) -> None:
+        """Send a frame out of a port. The switch confirms nothing."""
+        self.run_actions([Output(port)], data)
+
+    def run_actions(self, actions: Sequence[Action], data: bytes) -> None:
+        """Run a frame through actions, as PACKET_OUT. The switch confirms nothing."""
+        message = messages.packet_out(data, actions, self._channel.reserve(1))
+        if self._gone or not self._channel.send(message):
+            raise SwitchGone("the connection to the switch is lost")
+
+    def dump_text(self, table: int | None = None) -> list[ofctl.TextFlow]:
+        """All flows, or those of one table, with matches and actions in ovs-ofctl's words: for people, and slow."""
+        return ofctl.dump_flows(self.management, table, deadline=self._deadline)
+
+    @contextmanager
+    def _conversation(self, count: int) -> Iterator[Conversation]:
+        if self._gone:
+            raise SwitchGone("the connection to the switch is lost")
+        conversation = Conversation(self._channel, count)
+        self._conversations.append(conversation)
+        try:
+            yield conversation
+        finally:
+            self._conversations.remove(conversation)
+
+    @staticmethod
+    def _answer(talk: Conversation, index: int, deadline: float) -> list[bytes]:
+        """The answer to one request; its error as SwitchError."""
+        answers = talk.answer(index, deadline)
+        if index in talk.errors:
+            raise SwitchError(f"the switch refused a request: {replies.error_text(talk.errors[index])}")
+        return answers
