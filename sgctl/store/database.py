@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connection to the SG database: it owns the replica and makes durable transactions.
+
+One thread runs the Idl; under a monkey-patched eventlet that is a green thread. Others only queue requests and wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from threading import Event, Lock, Thread, current_thread
+from time import monotonic, sleep
+from types import TracebackType
+from typing import Self
+
+from ovs.poller import Poller
+
+from sgctl.errors import Unavailable
+from sgctl.model import TABLES
+from sgctl.store.changes import Change, Guard, operations
+from sgctl.store.interest import DECISIVE, KINDS, Interest, Watch, conditions
+from sgctl.store.link import SgIdl
+from sgctl.store.replica import News, Replica
+from sgctl.store.requests import Alarm, Request
+
+
+class Database:
+    """A connection to the SG database at `remotes` (``unix:``, ``tcp:``, ``ssl:``; several with commas).
+
+    replica: the rows that are wanted; all of them, or with an `interest` (an agent's) those that it asks for.
+    leader_only: speak with a cluster's leader only. Writers should; agents may read from relays, and do by default.
+    deadline, patience: seconds that a write may take, and that it waits for a connection where there is none.
+    """
+
+    def __init__(
+        self,
+        remotes: str,
+        *,
+        interest: Interest | None = None,
+        leader_only: bool | None = None,
+        deadline: float = 5.0,
+        patience: float = 0.9,
+    ) -> None:
+        self.replica = Replica(TABLES if interest is None else KINDS)
+        self.remotes = remotes
+        self._interest = interest
+        self._deadline, self._patience = deadline, patience
+        self._idl = SgIdl(remotes, self.replica, leader_only=interest is None if leader_only is None else leader_only)
+        self._followed: Watch | None = None
+        self._settled = False
+        self._lock = Lock()
+        self._queue: deque[Request] = deque()
+        self._sent: list[Request] = []
+        self._alarm = Alarm()
+        self._insync, self._stopping = Event(), False
+        self._thread = Thread(target=self._serve, name="sgctl-store", daemon=True)
+        if interest is not None:
+            interest.on_watch = self._watch
+            self._idl.demand(conditions(None, self.replica))
+
+    def start(self) -> None:
+        """Begin to connect; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Disconnect; writes that wait fail."""
+        self._stopping = True
+        self._alarm.ring()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a server that can be written to."""
+        return self._idl.monitoring
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection's thread runs; it ends by `stop` and by faults of this program only."""
+        return self._thread.is_alive()
+
+    def wait_insync(self, timeout: float) -> bool:
+        """Wait until `replica.insync`, at most `timeout` seconds; says whether it is."""
+        return self._insync.wait(timeout)
+
+    def write(
+        self,
+        changes: Sequence[Change],
+        guards: Sequence[Guard] = (),
+        *,
+        comment: str = "",
+        deadline: float | None = None,
+    ) -> None:
+        """Make one durable transaction; when this returns it is on disk and in the replica.
+
+        Raises `Conflict`, `Stale`, `Referenced` or `StoreError` if nothing was changed, `Unavailable` if the database
+        could not be asked; only if that is `uncertain` the change may have been made all the same.
+        """
+        if current_thread() is self._thread:
+            raise RuntimeError("a write from within on_change would wait for itself")
+        request = Request(operations(changes, guards, comment))
+        until = monotonic() + (self._deadline if deadline is None else deadline)
+        if not self.connected and not self._await_connection(until):
+            raise Unavailable(f"there is no connection to the database {self.remotes}")
+        self._queue.append(request)
+        self._alarm.ring()
+        if not request.done.wait(max(0.0, until - monotonic())):
+            uncertain = not request.withdraw()
+            raise Unavailable(f"the database {self.remotes} did not answer in time", uncertain=uncertain)
+        request.check()
+
+    def _await_connection(self, until: float) -> bool:
+        self._insync.wait(max(0.0, min(self._patience, until - monotonic())))
+        return self.connected
+
+    def _watch(self) -> None:
+        with self._lock:
+            self.replica.insync = False
+            self._insync.clear()
+        self._alarm.ring()
+
+    def _serve(self) -> None:
+        try:
+            while not self._stopping:
+                self._turn()
+                self._sleep()
+        finally:
+            self._stopping = True
+            self._idl.close()
+            self._insync.clear()
+            self.replica.announce(frozenset(), insync=False)
+            self._finish([*self._sent, *self._queue])
+
+    def _turn(self) -> None:
+        while self._queue and self._idl.monitoring:
+            request = self._queue.popleft()
+            if request.send(self._idl):
+                self._sent.append(request)
+        self._idl.run()
+        self._absorb(self._idl.take_news())
+        self._finish([request for request in self._sent if request.over or not self._idl.monitoring])
+
+    def _sleep(self) -> None:
+        """Until something is to be done; only give others a turn if there is."""
+        if self._idl.pending or self._stopping:
+            sleep(0)
+            return
+        poller = Poller()
+        self._idl.wait(poller)
+        self._alarm.watch(poller)
+        poller.block()
+        self._alarm.silence()
+
+    def _finish(self, requests: Iterable[Request]) -> None:
+        """Answer requests, after the replica has seen what came before their answers."""
+        for request in requests:
+            request.done.set()
+        self._sent = [request for request in self._sent if not request.done.is_set()]
+
+    def _absorb(self, news: News) -> None:
+        decisive = self._interest is not None and not DECISIVE.isdisjoint(news)
+        if decisive:
+            self.replica.insync = False
+        changed = self.replica.absorb(news)
+        arrived = self._follow(self._interest, decisive) if self._interest else self._idl.monitoring
+        with self._lock:
+            insync = arrived and (self._interest is None or self._interest.watched is self._followed)
+            self.replica.insync = insync
+            (self._insync.set if insync else self._insync.clear)()
+        self.replica.announce(changed, insync=insync)
+
+    def _follow(self, interest: Interest, decisive: bool) -> bool:
+        """Move the conditions towards the interest; says whether they have arrived."""
+        if not self._idl.agreed:
+            self._settled = False
+        elif decisive or not self._settled or interest.watched is not self._followed:
+            self._followed = interest.watched
+            self._idl.demand(conditions(self._followed, self.replica))
+            self._settled = self._idl.agreed and self._followed is not None
+        return self._settled

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The read side: rows of the SG database as frozen records in memory, with indexes.
+
+A transaction of the server becomes visible as a whole. Reading never waits and never touches the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from threading import RLock
+from typing import Any, TypeAlias, cast
+
+from sgctl.model import Record
+from sgctl.store.columns import Kind, T, Table, tables
+
+Changes: TypeAlias = frozenset[tuple[Kind, str]]
+OnChange: TypeAlias = Callable[[Changes], None]
+News: TypeAlias = Mapping[Kind, Mapping[str, Record | None]]
+
+
+class Replica:
+    """Records by kind and id; only `sgctl.store.database` writes to it.
+
+    insync: every row that is wanted is here, as fresh as the connection allows. False while there is no connection;
+    the records of the last one stay readable.
+    """
+
+    def __init__(self, kinds: Iterable[Kind]) -> None:
+        self.insync = self._announced = False
+        self._lock = RLock()
+        self._shelves = {kind: _Shelf(tables()[kind]) for kind in kinds}
+        self._callbacks: tuple[OnChange, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds that are replicated."""
+        return tuple(self._shelves)
+
+    def get(self, kind: type[T], id: str) -> T | None:
+        """The record with this id, if there is one."""
+        return cast("T | None", self._shelves[kind].rows.get(id))
+
+    def all(self, kind: type[T]) -> list[T]:
+        """All records of a kind, in no order."""
+        with self._lock:
+            return cast("list[T]", list(self._shelves[kind].rows.values()))
+
+    def ids(self, kind: Kind) -> frozenset[str]:
+        """The ids of all records of a kind."""
+        with self._lock:
+            return frozenset(self._shelves[kind].rows)
+
+    def count(self, kind: Kind) -> int:
+        """How many records of a kind there are."""
+        return len(self._shelves[kind].rows)
+
+    def find(self, kind: type[T], **columns: Any) -> list[T]:
+        """The records with these values; of a set column the value of one element is given.
+
+        Fast where one of the columns is a reference, part of a unique index or in `EXTRA_INDEXES`.
+        """
+        with self._lock:
+            return cast("list[T]", list(self._shelves[kind].find(columns)))
+
+    def one(self, kind: type[T], **columns: Any) -> T | None:
+        """The first record that `find` finds, or None."""
+        return next(iter(self.find(kind, **columns)), None)
+
+    def on_change(self, callback: OnChange) -> None:
+        """Have `callback` called with the (kind, id) of records that came, changed or went.
+
+        It is called on the connection's thread after the change is visible, so it must only take note. An empty set
+        means that `insync` changed.
+        """
+        self._callbacks = (*self._callbacks, callback)
+
+    def absorb(self, news: News) -> Changes:
+        """Take over new records (None: gone); says which of them really differ."""
+        with self._lock:
+            return frozenset((kind, id) for kind, rows in news.items() for id in self._shelves[kind].apply(rows))
+
+    def announce(self, changed: Changes, *, insync: bool) -> None:
+        """Tell who listens, if there is something to tell."""
+        self.insync = insync
+        if changed or insync != self._announced:
+            self._announced = insync
+            for callback in self._callbacks:
+                callback(changed)
+
+
+class _Shelf:
+    """The records of one kind."""
+
+    __slots__ = ("_indexes", "_sets", "rows")
+
+    def __init__(self, table: Table) -> None:
+        self.rows: dict[str, Record] = {}
+        self._indexes: dict[str, dict[Any, set[str]]] = {name: {} for name in table.indexed}
+        self._sets = frozenset(column.name for column in table.columns.values() if column.is_set)
+
+    def apply(self, news: Mapping[str, Record | None]) -> Iterator[str]:
+        for id, new in news.items():
+            old = self.rows.get(id)
+            if old == new:
+                continue
+            if old is not None:
+                self._index(old, new, set.discard)
+            if new is None:
+                del self.rows[id]
+            else:
+                self.rows[id] = new
+                self._index(new, old, set.add)
+            yield id
+
+    def find(self, columns: Mapping[str, Any]) -> Iterator[Record]:
+        nothing: set[str] = set()
+        hits = [self._indexes[name].get(value, nothing) for name, value in columns.items() if name in self._indexes]
+        rows = (self.rows[id] for id in min(hits, key=len)) if hits else iter(self.rows.values())
+        return (row for row in rows if all(self._has(row, name, value) for name, value in columns.items()))
+
+    def _has(self, row: Record, name: str, value: Any) -> bool:
+        held = getattr(row, name)
+        return value in held if name in self._sets else bool(held == value)
+
+    def _index(self, row: Record, other: Record | None, change: Callable[[set[str], str], None]) -> None:
+        """Put in or take out a row, in those indexes where it differs from the `other` version of itself."""
+        for name, index in self._indexes.items():
+            value = getattr(row, name)
+            if other is not None and getattr(other, name) == value:
+                continue
+            for key in value if name in self._sets else (value,):
+                bucket = index.setdefault(key, set())
+                change(bucket, row.id)
+                if not bucket:
+                    del index[key]
