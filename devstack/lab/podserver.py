@@ -5,13 +5,21 @@ import signal
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_interface
+from ipaddress import IPv6Address, ip_address, ip_interface
 
 from devstack.lab.namespace import Lab, checked_name, wait_for
-from devstack.lab.segment import Segment, add_addresses, add_gateways
+from devstack.lab.segment import Segment, add_addresses, add_gateways, skip_duplicate_detection
 
 DOMAIN = "lab"
 LEASE_TIME = "1h"
+SERVER_MAC = "02:53:00:00:00:02"
+
+
+def link_local(mac: str) -> str:
+    """The IPv6 address that an interface with this MAC makes itself (EUI-64)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return str(IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +51,17 @@ class Reservation:
 class PodServer:
     """dnsmasq with static leases only, authoritative for its pod, without an upstream resolver."""
 
-    def __init__(self, lab: Lab, segment: Segment, addresses: Iterable[str], *, gateways: Iterable[str]) -> None:
+    def __init__(
+        self, lab: Lab, segment: Segment, addresses: Iterable[str], *, gateways: Iterable[str], mac: str = SERVER_MAC
+    ) -> None:
         """Serve on `addresses` (prefix notation); `gateways` are the pod's router's, only the IPv4 one is announced."""
         self.addresses = tuple(addresses)
+        self.link_local = link_local(mac)
         self.namespace = lab.namespace(f"dns-{segment.name}")
         self.directory = lab.subdirectory(f"dns-{segment.name}")
         self.log = self.directory / "dnsmasq.log"
-        segment.connect(self.namespace, "eth0")
+        skip_duplicate_detection(self.namespace)
+        segment.connect(self.namespace, "eth0", mac=mac)
         add_addresses(self.namespace, "eth0", self.addresses)
         add_gateways(self.namespace, gateways)
         self._write([])

@@ -5,11 +5,15 @@ import ctypes
 import fcntl
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterable
 from ipaddress import ip_interface
+from pathlib import Path
 
 from devstack.lab.namespace import Lab, Namespace, checked_name
 
+ADVERTISE = Path(__file__).with_name("advertise.py")
 SIOCETHTOOL = 0x8946
 ETHTOOL_SET_OFFLOADS = (0x15, 0x17, 0x19, 0x1F, 0x24, 0x2C)
 """ETHTOOL_SRXCSUM, STXCSUM, SSG, STSO, SGSO, SGRO of linux/ethtool.h."""
@@ -49,6 +53,11 @@ def add_addresses(namespace: Namespace, device: str, addresses: Iterable[str]) -
     ))  # fmt: skip
 
 
+def skip_duplicate_detection(namespace: Namespace) -> None:
+    """Let interfaces made from now on use their link-local addresses at once, like a machine that has long been up."""
+    namespace.sysctl("net.ipv6.conf.default.accept_dad", 0)
+
+
 def add_gateways(namespace: Namespace, gateways: Iterable[str]) -> None:
     """Send what is not local to these, one of each IP version."""
     namespace.ip(*(f"route add {'::/0' if ':' in gateway else 'default'} via {gateway}" for gateway in gateways))
@@ -73,10 +82,11 @@ class Segment:
 
 
 class Router:
-    """Forwards between segments, IPv4 and IPv6; the gateway of each. It sends no router advertisements by itself."""
+    """Forwards between segments, IPv4 and IPv6; the gateway of each."""
 
     def __init__(self, lab: Lab, name: str = "router") -> None:
         self.namespace = lab.namespace(name)
+        skip_duplicate_detection(self.namespace)
         for family in ("ipv4.ip_forward", "ipv6.conf.all.forwarding"):
             self.namespace.sysctl(f"net.{family}", 1)
 
@@ -84,3 +94,7 @@ class Router:
         """Become the gateway of `segment` with `addresses` (prefix notation)."""
         segment.connect(self.namespace, segment.name)
         add_addresses(self.namespace, segment.name, addresses)
+
+    def advertise(self, segment: Segment, prefix: str) -> None:
+        """Announce itself as the segment's IPv6 gateway every second; the addresses are DHCPv6's matter."""
+        self.namespace.popen(sys.executable, "-I", "-S", ADVERTISE, segment.name, prefix, stdin=subprocess.DEVNULL)

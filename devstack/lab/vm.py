@@ -87,6 +87,10 @@ class VM:
 
         wait_for(f"{self.name}: link-local address", usable, step=0.1)
 
+    def wait_for_gateway6(self) -> None:
+        """Wait until a router advertisement has given the VM an IPv6 gateway."""
+        wait_for(f"{self.name}: IPv6 gateway", lambda: self.exec("ip", "-6", "route", "show", "default"), step=0.1)
+
     def start_dhcp6(self, *, device: str = "eth0") -> None:
         """Start a DHCPv6 client (ISC dhclient) with a DUID made of its MAC; `finish_dhcp6` takes its lease."""
         self.wait_for_link_local(device=device)

@@ -106,6 +106,7 @@ def test_two_pods_with_dhcp_dns_and_a_router(lab: Lab, net: Network) -> None:
         segment = Segment(lab, f"pod{number}")
         gateways = (f"10.{number}.0.1/24", f"fd00:{number}::1/64")
         router.connect(segment, gateways)
+        router.advertise(segment, f"fd00:{number}::/64")
         server = PodServer(
             lab, segment, (f"10.{number}.0.2/24", f"fd00:{number}::2/64"), gateways=[gateways[0].partition("/")[0]]
         )
@@ -118,11 +119,15 @@ def test_two_pods_with_dhcp_dns_and_a_router(lab: Lab, net: Network) -> None:
         assert lease == Lease(f"10.{number}.0.77/24", gateway=f"10.{number}.0.1", dns=f"10.{number}.0.2")
         vm.start_dhcp6()
         assert vm.finish_dhcp6().address == f"fd00:{number}::77/128"
+        vm.wait_for_gateway6()
         assert vm.resolve(lease.dns, vm.name) == [f"10.{number}.0.77"]
         assert vm.resolve(lease.dns, vm.name, kind="AAAA", proto="tcp") == [f"fd00:{number}::77"]
         machines.append(vm)
-    net.both(*machines, "tcp/80", "udp/53", "icmp")
+    for version in (4, 6):
+        net.both(*machines, "tcp/80", "udp/53", "icmp", version=version)
     net.check()
+    for vm in machines:  # the router's advertisements must not make a guest invent addresses
+        assert vm.exec("ip", "-6", "address", "show", "scope", "global").count("inet6") == 1
 
 
 def test_an_unknown_nic_gets_no_lease(lab: Lab, pod: Segment, hypervisor: Hypervisor) -> None:
