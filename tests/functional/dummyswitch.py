@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A private Open vSwitch whose ports are files: frames go in by a control command and come out in pcap files.
+
+It is OVS's own userspace datapath with real conntrack (``datapath_type=dummy``, as in OVS's test suite) and needs neither
+root nor namespaces, so hundreds of frames per second can be compared with what `flows.trace` says of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from flows.flow import Flow
+
+BRIDGE = "br0"
+_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+_PATIENCE = 10.0
+_PCAP_HEADER, _RECORD_HEADER = 24, 16
+
+
+class CommandFailed(Exception):
+    """A control command was refused."""
+
+
+class Control:
+    """A daemon's control socket (JSON-RPC, as ovs-appctl speaks it)."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(_PATIENCE)
+        self._socket.connect(str(path))
+
+    def __call__(self, command: str, *args: str) -> str:
+        self._socket.sendall(json.dumps({"id": 0, "method": command, "params": args}).encode())
+        answer = self._answer()
+        if answer["error"] is not None:
+            raise CommandFailed(f"{command} {' '.join(args)}: {answer['error']}")
+        return str(answer["result"])
+
+    def _answer(self) -> dict[str, Any]:
+        data = b""
+        while True:
+            part = self._socket.recv(1 << 16)
+            if not part:
+                raise CommandFailed("the daemon has closed its control socket")
+            data += part
+            try:
+                return dict(json.loads(data))
+            except ValueError:
+                continue
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class DummySwitch:
+    """A bridge with ports 1 to `ports`."""
+
+    def __init__(self, ports: int) -> None:
+        self.ports = range(1, ports + 1)
+        self._dir = Path(tempfile.mkdtemp(prefix="dummyswitch-"))
+        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._read: dict[int, int] = dict.fromkeys(self.ports, _PCAP_HEADER)
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
+        run = self._dir
+        database = run / "conf.db"
+        subprocess.run(["ovsdb-tool", "create", database, _SCHEMA], check=True, stderr=subprocess.DEVNULL)
+        self._daemon("ovsdb-server", str(database), f"--remote=punix:{run}/db.sock", f"--unixctl={run}/db.ctl")
+        self._vsctl("--no-wait", "init")
+        self._daemon("ovs-vswitchd", f"unix:{run}/db.sock", "--enable-dummy", "--disable-system", f"--unixctl={run}/sw.ctl")
+        add = ["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=dummy", "fail-mode=secure"]
+        for port in self.ports:
+            add += ["--", "add-port", BRIDGE, f"p{port}", "--", "set", "interface", f"p{port}", "type=dummy"]
+            add += [f"ofport_request={port}", f"options:tx_pcap={self._pcap(port)}"]
+        self._vsctl(*add)
+        self.control = Control(run / "sw.ctl")
+        self._ofctl("set-frags", BRIDGE, "nx-match")
+
+    def _daemon(self, name: str, *args: str) -> None:
+        log = (self._dir / f"{name}.log").open("wb")
+        command = [name, *args, f"--pidfile={self._dir}/{name}.pid"]
+        env = {"OVS_RUNDIR": str(self._dir), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        self._daemons.append(subprocess.Popen(command, stdout=log, stderr=log, env=env, preexec_fn=_die_with_parent))
+        log.close()
+        pidfile, deadline = self._dir / f"{name}.pid", time.monotonic() + _PATIENCE
+        while not pidfile.exists():
+            if self._daemons[-1].poll() is not None or time.monotonic() > deadline:
+                raise CommandFailed(f"{name}: {(self._dir / f'{name}.log').read_text()}")
+            time.sleep(0.02)
+
+    def _vsctl(self, *args: str) -> None:
+        subprocess.run(["ovs-vsctl", f"--db=unix:{self._dir}/db.sock", *args], check=True, timeout=_PATIENCE)
+
+    def _ofctl(self, command: str, bridge: str, *args: str, stdin: str = "") -> str:
+        target = f"unix:{self._dir}/{bridge}.mgmt"
+        done = subprocess.run(
+            ["ovs-ofctl", "-O", "OpenFlow14", command, target, *args],
+            input=stdin, capture_output=True, text=True, timeout=_PATIENCE, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise CommandFailed(f"{command}: {done.stderr}")
+        return done.stdout
+
+    def _pcap(self, port: int) -> Path:
+        return self._dir / f"p{port}.pcap"
+
+    def load(self, flows: Iterable[Flow]) -> None:
+        """Hold these flows and no others, and know no connection."""
+        self._ofctl("replace-flows", BRIDGE, "-", stdin="\n".join(map(str, flows)) + "\n")
+        self.control("dpctl/flush-conntrack")
+
+    def send(self, frame: bytes, port: int) -> None:
+        """Let a frame come in by a port."""
+        self.control("netdev-dummy/receive", f"p{port}", frame.hex())
+
+    def sent(self) -> dict[int, list[bytes]]:
+        """Frames that left by each port since the last call."""
+        for _ in range(2):
+            self.control("version")  # its answer comes after the main loop has handled what was received before
+        return {port: frames for port in self.ports if (frames := self._new_frames(port))}
+
+    def _new_frames(self, port: int) -> list[bytes]:
+        data, at = self._pcap(port).read_bytes(), self._read[port]
+        frames = []
+        while at < len(data):
+            size = struct.unpack_from("<I", data, at + 8)[0]
+            at += _RECORD_HEADER
+            frames.append(data[at : at + size])
+            at += size
+        self._read[port] = at
+        return frames
+
+    def trace(self, frame: bytes, port: int, *states: str) -> str:
+        """What ofproto/trace says of a frame, with a conntrack state for each ct that it meets."""
+        options = [word for state in states for word in ("--ct-next", state)]
+        return self.control("ofproto/trace", *options, BRIDGE, f"in_port={port}", frame.hex())
+
+    def close(self) -> None:
+        """Stop the daemons and remove their directory."""
+        if hasattr(self, "control"):
+            self.control.close()
+        for daemon in reversed(self._daemons):
+            daemon.terminate()
+            daemon.wait(_PATIENCE)
+        shutil.rmtree(self._dir)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
