@@ -31,7 +31,8 @@ class MatchField:
     """A field of the packet, of its metadata or of its conntrack entry.
 
     order: position in a match (prerequisites come before the fields that need them).
-    name: as ovs-ofctl writes it.  oxm_class, oxm_field: its OXM header.  bits: its width.  kind: how people write its values.
+    name: as ovs-ofctl writes it.  oxm_class, oxm_field: its OXM header.  bits: its width.
+    kind: how people write its values.
     """
 
     order: int
@@ -104,6 +105,8 @@ FIELDS = _declare(
     ("reg5", NXM_1, 5, 32, "hex"),
     ("reg6", NXM_1, 6, 32, "hex"),
     ("reg7", NXM_1, 7, 32, "hex"),
+    ("reg8", NXM_1, 8, 32, "hex"),
+    ("reg9", NXM_1, 9, 32, "hex"),
     ("ct_state", NXM_1, 105, 32, "ct_state"),
     ("ct_mark", NXM_1, 107, 32, "hex"),
     ("ct_label", NXM_1, 108, 128, "hex"),
@@ -199,6 +202,9 @@ INGRESS_IDENTITY = Bits("INGRESS_IDENTITY", FIELDS["reg5"], 0, 31)
 #: Number of the rule that let a new connection out, and in; COMMIT copies them into ct_label.
 EGRESS_RULE = Bits("EGRESS_RULE", FIELDS["reg6"], 0, 31)
 INGRESS_RULE = Bits("INGRESS_RULE", FIELDS["reg7"], 0, 31)
+#: Number of the sending and of the receiving VM's pod (its `Segment`).
+SRC_POD = Bits("SRC_POD", FIELDS["reg8"], 0, 31)
+DST_POD = Bits("DST_POD", FIELDS["reg9"], 0, 31)
 
 #: The originator is a VM of this hypervisor and its egress rules let the connection out.
 ORIGIN_OK = Bits("ORIGIN_OK", CT_MARK, 0, 0)
@@ -213,7 +219,7 @@ LABEL_INGRESS = Bits("LABEL_INGRESS", CT_LABEL, 32, 63)
 #: Names that own their bits; `MARKS` is a view of two of them.
 OWNED: tuple[Bits, ...] = (
     SRC_PORT, SRC_LOCAL, DST_LOCAL, CHUNK, OUT_PORT, EGRESS_POLICY, INGRESS_POLICY, EGRESS_IDENTITY, INGRESS_IDENTITY,
-    EGRESS_RULE, INGRESS_RULE, ORIGIN_OK, RESPONDER_OK, LABEL_EGRESS, LABEL_INGRESS,
+    EGRESS_RULE, INGRESS_RULE, SRC_POD, DST_POD, ORIGIN_OK, RESPONDER_OK, LABEL_EGRESS, LABEL_INGRESS,
 )  # fmt: skip
 
 #: Bits of ct_state, ovs-fields(7).

@@ -55,7 +55,7 @@ def _flatten(terms: Iterable[Term | Iterable[Term]]) -> Iterator[Term]:
         if isinstance(term, Term):
             yield term
         else:
-            yield from _flatten(term)  # type: ignore[arg-type]
+            yield from _flatten(term)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,10 @@ class CtClear:
 
 @dataclass(frozen=True, slots=True)
 class Ct:
-    """Look the packet up in conntrack and go on in `table` (NXAST_CT); with `commit`, remember its connection with `execute`."""
+    """Look the packet up in conntrack and go on in `table` (NXAST_CT).
+
+    With `commit`, remember its connection and do `execute` to its mark and label.
+    """
 
     zone: int
     table: int
@@ -182,7 +185,8 @@ class Learn:
     output: Bits
 
     def __str__(self) -> str:
-        parts = [f"table={self.table}", f"hard_timeout={self.timeout}", f"priority={self.priority}", f"cookie={self.cookie:#x}"]
+        parts = [f"table={self.table}", f"hard_timeout={self.timeout}"]
+        parts += [f"priority={self.priority}", f"cookie={self.cookie:#x}"]
         parts += [text.learn_term(term) for term in self.match]
         parts += [f"{text.bits(new)}={text.bits(old)}" for new, old in self.copies]
         parts.append(f"output:{text.bits(self.output)}")
@@ -199,14 +203,16 @@ class Goto:
         return f"goto_table:{self.table}"
 
 
-Action: TypeAlias = Load | Move | SetField | DecTtl | Output | OutputBits | Controller | Resubmit | CtClear | Ct | Learn | Goto
+Action: TypeAlias = (
+    Load | Move | SetField | DecTtl | Output | OutputBits | Controller | Resubmit | CtClear | Ct | Learn | Goto
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     """One OpenFlow flow.  No actions: the packet is dropped.
 
-    owner: what it is rebuilt with, for example ``port/<nic>``; note: why it is there, or the reason of a drop, for people.
+    owner: what it is rebuilt with, for example ``port/<nic>``.  note: why it is there, or the reason of a drop.
     """
 
     table: int

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the pipeline is built from: one frozen value per owner, whose flows are a function of that value alone.
 
-A hypervisor's bridge is described by one `Bridge`, and a `Port`, `Standby`, `Policy`, `Peer` or `Fanout` for each thing
-that its flows are about. Equal values give equal flows, in any process at any time.
+A hypervisor's bridge is described by one `Bridge`, and a `Segment`, `Port`, `Standby`, `Policy`, `Peer` or `Fanout` for
+each thing that its flows are about. Equal values give equal flows, in any process at any time.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeAlias
 
@@ -33,11 +34,25 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What a port needs to know of its pod: subnets, DHCP servers and DNS resolvers, IPv4 and IPv6."""
+    """A pod as its VMs see it: subnets, DHCP servers and DNS resolvers, IPv4 and IPv6.
+
+    A unit too: it owns the flows towards these servers, once for all ports of the pod.
+    """
 
     subnets: tuple[Network, ...] = ()
     dhcp: tuple[Ip, ...] = ()
     dns: tuple[Ip, ...] = ()
+
+    @property
+    def number(self) -> int:
+        """Which pod a packet's VM is in, as registers hold it: a digest of the content, never 0."""
+        text = " ".join(",".join(map(str, part)) for part in (self.subnets, self.dhcp, self.dns))
+        return int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big") or 1
+
+    @property
+    def owner(self) -> str:
+        """The owner of this pod's flows."""
+        return f"pod/{self.number:08x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,5 +152,5 @@ class Fanout:
         return f"fanout/{self.chunk}"
 
 
-Unit: TypeAlias = Bridge | Port | Standby | Policy | Peer | Fanout
+Unit: TypeAlias = Bridge | Segment | Port | Standby | Policy | Peer | Fanout
 """Anything that owns flows."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 
 from flows.fields import CT_STATES, Bits, MatchField, Term
@@ -22,7 +22,7 @@ SET_NAMES = {"dl_src": "eth_src", "dl_dst": "eth_dst"}
 NXM_NAMES = {"dl_type": "eth_type", "nw_proto": "ip_proto", "dl_dst": "eth_dst", "nw_src": "ip_src", "nw_dst": "ip_dst"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def bits(part: Bits) -> str:
     """A range of bits as actions name it, for example ``NXM_NX_REG0[0..15]``."""
     name = f"NXM_NX_{part.of.name.upper()}"
@@ -81,8 +81,8 @@ def match(terms: Iterable[Term]) -> str:
         shorthand, covered = SHORTHANDS.get((kind, None)), {"dl_type"}
     if shorthand is None:
         return ",".join(map(term, terms))
-    words = (shorthand if one.field.name == "dl_type" else term(one) for one in terms if one.field.name not in covered - {"dl_type"})
-    return ",".join(words)
+    kept = (one for one in terms if one.field.name not in covered - {"dl_type"})
+    return ",".join(shorthand if one.field.name == "dl_type" else term(one) for one in kept)
 
 
 def learn_term(one: Term) -> str:

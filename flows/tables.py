@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All tables of the pipeline, in the order in which a packet meets them.
+
+A `Table` says what its flows may match, which registers they read and write, where they may go, and why a packet that
+no flow matches is dropped.  `flows.lint` holds built flows against it.  Packets only go forward; ids have gaps.
+
+    CLASSIFIER ─┬ a VM's port ─▶ SOURCE_GUARD ─┬─▶ LOCATE ─▶ SERVICES ─┬─▶ ND_GUARD ─▶ NEIGHBOUR ─▶ DELIVER
+                └ an uplink ───▶ WIRE_GUARD ───┘                       ├─▶ FANOUT ─▶ DHCP_WAITING
+                                                                       └─▶ DESTINATION ─▶ CONNTRACK ⟲
+    STATE ─▶ EGRESS_PEER ─▶ EGRESS_RULES ─▶ INGRESS_PEER ─▶ INGRESS_RULES ─▶ COMMIT ⟲ OUTPUT
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flows import fields as f
+from flows.fields import Bits, MatchField
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A declaration.
+
+    purpose: what it decides.  match: packet and conntrack fields that flows may match.  reads, writes: register and
+    conntrack bits that flows may match or copy, and set.  to: names of the tables where packets may go on.
+    miss: the reason of the drop at priority 0.
+    """
+
+    id: int
+    name: str
+    purpose: str
+    match: frozenset[MatchField]
+    reads: frozenset[Bits]
+    writes: frozenset[Bits]
+    to: tuple[str, ...]
+    miss: str
+
+
+def _table(
+    number: int,
+    name: str,
+    purpose: str,
+    *,
+    miss: str,
+    match: tuple[MatchField, ...] = (),
+    reads: tuple[Bits, ...] = (),
+    writes: tuple[Bits, ...] = (),
+    to: tuple[str, ...] = (),
+) -> Table:
+    return Table(number, name, purpose, frozenset(match), frozenset(reads), frozenset(writes), to, miss)
+
+
+_SENDER = (f.SRC_PORT, f.SRC_LOCAL)
+_IP = (f.ETH_TYPE, f.IP_PROTO, f.IPV4_SRC, f.IPV4_DST, f.IPV6_SRC, f.IPV6_DST)
+_UDP = (f.IP_FRAG, f.UDP_SRC, f.UDP_DST)
+_ICMPV6 = (f.IP_FRAG, f.IP_TTL, f.ICMPV6_TYPE, f.ICMPV6_CODE)
+_PORTS = (f.TCP_DST, f.UDP_SRC, f.UDP_DST, f.SCTP_DST)
+_ICMP_TYPES = (f.ICMP_TYPE, f.ICMP_CODE, f.ICMPV6_TYPE, f.ICMPV6_CODE)
+
+CLASSIFIER = _table(
+    0,
+    "CLASSIFIER",
+    "Who sent this frame: which VM's port, with its MAC, or an uplink? Strange frames end here.",
+    match=(f.IN_PORT, f.VLAN_TCI, f.ETH_SRC, f.ETH_DST, f.ETH_TYPE, f.ARP_OP, f.ARP_SHA, f.ARP_THA),
+    writes=(f.SRC_PORT, f.SRC_LOCAL, f.EGRESS_POLICY, f.SRC_POD),
+    to=("SOURCE_GUARD", "WIRE_GUARD", "DELIVER"),
+    miss="port not open",
+)
+SOURCE_GUARD = _table(
+    10,
+    "SOURCE_GUARD",
+    "May this VM send from this address?",
+    match=(*_IP, *_UDP, f.ICMPV6_TYPE, f.ARP_OP, f.ARP_SPA),
+    reads=_SENDER,
+    to=("LOCATE",),
+    miss="protocol not guarded",
+)
+WIRE_GUARD = _table(
+    20,
+    "WIRE_GUARD",
+    "Does a frame from an uplink claim to be from a VM of this hypervisor, or from nowhere?",
+    match=(*_IP, f.ETH_SRC, f.ICMPV6_TYPE, f.ND_TARGET, f.ARP_SPA),
+    to=("LOCATE",),
+    miss="protocol not guarded",
+)
+LOCATE = _table(
+    30,
+    "LOCATE",
+    "Is the destination MAC that of a VM of this hypervisor?",
+    match=(f.ETH_DST,),
+    reads=(f.SRC_LOCAL,),
+    writes=(f.DST_LOCAL, f.OUT_PORT, f.INGRESS_POLICY, f.DST_POD),
+    to=("SERVICES",),
+    miss="MAC not here",
+)
+SERVICES = _table(
+    40,
+    "SERVICES",
+    "ARP, neighbour discovery, DHCP and router advertisements leave the path of ordinary packets; broadcasts end here.",
+    match=(f.ETH_DST, *_IP, *_UDP, *_ICMPV6, f.ARP_OP),
+    reads=(*_SENDER, f.DST_LOCAL, f.OUT_PORT, f.SRC_POD, f.DST_POD),
+    writes=(f.CHUNK,),
+    to=("ND_GUARD", "NEIGHBOUR", "FANOUT", "DELIVER", "DESTINATION"),
+    miss="ARP neither request nor reply",
+)
+ND_GUARD = _table(
+    50,
+    "ND_GUARD",
+    "May this VM say this about itself in a neighbour solicitation or advertisement?",
+    match=(f.ETH_TYPE, f.IP_PROTO, f.IPV6_SRC, f.ICMPV6_TYPE, f.ND_TARGET, f.ND_SLL, f.ND_TLL),
+    reads=_SENDER,
+    to=("NEIGHBOUR", "DELIVER"),
+    miss="ND spoofed",
+)
+NEIGHBOUR = _table(
+    60,
+    "NEIGHBOUR",
+    "Who is asked by this ARP request or neighbour solicitation?",
+    match=(f.ETH_DST, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE, f.ND_TARGET, f.ARP_TPA),
+    reads=(*_SENDER, f.DST_LOCAL),
+    writes=(f.DST_LOCAL, f.OUT_PORT),
+    to=("DELIVER",),
+    miss="nobody here is asked",
+)
+FANOUT = _table(
+    70,
+    "FANOUT",
+    "Router advertisements to one part of all VMs, broadcast DHCP replies to one part of those that wait.",
+    match=(f.ETH_TYPE, f.IP_PROTO),
+    reads=(f.CHUNK,),
+    writes=(f.OUT_PORT,),
+    to=("DHCP_WAITING",),
+    miss="no VM in this part",
+)
+DHCP_WAITING = _table(
+    80,
+    "DHCP_WAITING",
+    "Has this VM asked for DHCP lately, and this server? Its flows are learned from requests, and expire.",
+    match=(f.ETH_TYPE, f.IPV4_SRC),
+    reads=(f.OUT_PORT,),
+    miss="DHCP not asked for",
+)
+DELIVER = _table(
+    90,
+    "DELIVER",
+    "Send ARP, neighbour discovery and DHCP, which conntrack does not know, to their port or uplink.",
+    reads=(f.SRC_LOCAL, f.DST_LOCAL, f.OUT_PORT),
+    miss="no VM and no uplink for it",
+)
+DESTINATION = _table(
+    100,
+    "DESTINATION",
+    "Does the destination address belong to the destination MAC, and is it one that VMs may send to?",
+    match=_IP,
+    reads=(f.SRC_LOCAL, f.DST_LOCAL, f.OUT_PORT, f.SRC_POD),
+    to=("CONNTRACK",),
+    miss="address not behind this MAC",
+)
+CONNTRACK = _table(
+    110,
+    "CONNTRACK",
+    "Look the packet's connection up.",
+    match=(f.ETH_TYPE,),
+    to=("STATE",),
+    miss="protocol not tracked",
+)
+STATE = _table(
+    120,
+    "STATE",
+    "Does the packet belong to a connection that both ends on this hypervisor have accepted?",
+    match=(f.CT_STATE, f.ETH_TYPE, f.IP_PROTO, f.ICMP_TYPE),
+    reads=(f.SRC_LOCAL, f.DST_LOCAL, f.ORIGIN_OK, f.RESPONDER_OK, f.MARKS),
+    to=("RELATED", "EGRESS_PEER", "INGRESS_PEER", "OUTPUT"),
+    miss="not tracked",
+)
+RELATED = _table(
+    130,
+    "RELATED",
+    "Is the VM that sends an ICMP error an end of the connection that the error is about?",
+    match=(f.CT_STATE, f.ETH_TYPE, f.CT_IPV4_SRC, f.CT_IPV4_DST, f.CT_IPV6_SRC, f.CT_IPV6_DST),
+    reads=(*_SENDER, f.ORIGIN_OK, f.RESPONDER_OK),
+    to=("OUTPUT",),
+    miss="ICMP error about another's connection",
+)
+EGRESS_PEER = _table(
+    140,
+    "EGRESS_PEER",
+    "Which groups that egress rules name does the destination belong to?",
+    match=(f.ETH_TYPE, f.IPV4_DST, f.IPV6_DST),
+    writes=(f.EGRESS_IDENTITY,),
+    to=("EGRESS_RULES",),
+    miss="protocol without peers",
+)
+EGRESS_RULES = _table(
+    150,
+    "EGRESS_RULES",
+    "Do the sender's groups let this new connection out?",
+    match=(f.ETH_TYPE, f.IP_PROTO, f.IP_FRAG, f.IPV4_DST, f.IPV6_DST, *_PORTS, *_ICMP_TYPES),
+    reads=(f.EGRESS_POLICY, f.EGRESS_IDENTITY, f.SRC_POD),
+    writes=(f.EGRESS_RULE,),
+    to=("INGRESS_PEER",),
+    miss="no egress rule",
+)
+INGRESS_PEER = _table(
+    160,
+    "INGRESS_PEER",
+    "Which groups that ingress rules name does the source belong to? What leaves the hypervisor skips the rules.",
+    match=(f.ETH_TYPE, f.IPV4_SRC, f.IPV6_SRC),
+    reads=(f.DST_LOCAL,),
+    writes=(f.INGRESS_IDENTITY,),
+    to=("INGRESS_RULES", "COMMIT"),
+    miss="protocol without peers",
+)
+INGRESS_RULES = _table(
+    170,
+    "INGRESS_RULES",
+    "Do the receiver's groups let this new connection in?",
+    match=(f.ETH_TYPE, f.IP_PROTO, f.IP_FRAG, f.IPV4_SRC, f.IPV6_SRC, *_PORTS, *_ICMP_TYPES),
+    reads=(f.SRC_LOCAL, f.INGRESS_POLICY, f.INGRESS_IDENTITY, f.DST_POD),
+    writes=(f.INGRESS_RULE,),
+    to=("COMMIT",),
+    miss="no ingress rule",
+)
+COMMIT = _table(
+    180,
+    "COMMIT",
+    "Remember the connection: which ends accepted it, and by which rules.",
+    match=(f.CT_STATE, f.ETH_TYPE),
+    reads=(f.SRC_LOCAL, f.DST_LOCAL, f.EGRESS_RULE, f.INGRESS_RULE),
+    writes=(f.ORIGIN_OK, f.RESPONDER_OK, f.MARKS, f.LABEL_EGRESS, f.LABEL_INGRESS),
+    to=("OUTPUT",),
+    miss="not tracked",
+)
+OUTPUT = _table(
+    190,
+    "OUTPUT",
+    "Send a tracked packet to its port or uplink.",
+    match=(f.CT_STATE,),
+    reads=(f.SRC_LOCAL, f.DST_LOCAL, f.OUT_PORT),
+    miss="not tracked, or no uplink",
+)
+
+#: Every table, in packet order.
+TABLES: tuple[Table, ...] = (
+    CLASSIFIER, SOURCE_GUARD, WIRE_GUARD, LOCATE, SERVICES, ND_GUARD, NEIGHBOUR, FANOUT, DHCP_WAITING, DELIVER,
+    DESTINATION, CONNTRACK, STATE, RELATED, EGRESS_PEER, EGRESS_RULES, INGRESS_PEER, INGRESS_RULES, COMMIT, OUTPUT,
+)  # fmt: skip
+BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
+BY_ID: dict[int, Table] = {table.id: table for table in TABLES}
+
+#: Cookie of the flows that the switch learns into DHCP_WAITING.  Nobody owns them: they come from packets and expire by
+#: themselves, so they are neither desired nor foreign.  No owner's cookie has its 16 upper bits set.
+LEARNED_COOKIE = 0xFFFF_0000_0000_0001
+
+
+def _check(tables: tuple[Table, ...]) -> None:
+    if [table.id for table in tables] != sorted({table.id for table in tables}):
+        raise ValueError("table ids must ascend in packet order")
+    for table in tables:
+        for name in table.to:
+            if BY_NAME[name].id <= table.id:
+                raise ValueError(f"{table.name} goes back to {name}")
+
+
+_check(TABLES)
