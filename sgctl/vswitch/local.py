@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The local switch's database as a `VSwitch` value that is always current, and the configuration of our bridge."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from ovs.db.idl import SchemaHelper
+from ovsdbapp import exceptions
+from ovsdbapp.backend.ovs_idl.command import BaseCommand
+from ovsdbapp.backend.ovs_idl.connection import Connection, OvsdbIdl
+from ovsdbapp.backend.ovs_idl.transaction import Transaction
+
+from sgctl.localport import LocalPort, VSwitch
+from sgctl.vswitch.bridge import BridgeSettings, Prepare, Release
+from sgctl.vswitch.errors import VSwitchError
+from sgctl.vswitch.schema import schema
+
+LOG = logging.getLogger(__name__)
+OFPORT_MAX = 0xFEFF
+"""The last number of a real port; above are the reserved ones, among them the bridge's own (LOCAL)."""
+LONGEST_ID = 255
+"""Longer external_ids are cut: nothing that we look for is as long."""
+BACKOFF = 1000
+"""Milliseconds between attempts to reach the database: it is on this machine."""
+
+
+class LocalSwitch:
+    """Follows one bridge in the database at `connection`, for example ``unix:/run/openvswitch/db.sock``.
+
+    It has a (green) thread of its own, reconnects by itself, and then compares: a change that happened meanwhile is
+    told like any other.
+    """
+
+    def __init__(self, connection: str, bridge: str, *, deadline: float = 10.0) -> None:
+        self.bridge = bridge
+        helper = SchemaHelper(schema_json=schema())
+        helper.register_all()
+        self._idl = _Idl(connection, helper, self._look)
+        self._connection = Connection(self._idl, timeout=deadline)
+        self._api = SimpleNamespace(idl=self._idl)
+        self._deadline = deadline
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._start, name="local-switch", daemon=True)
+        self._callbacks: list[Callable[[], None]] = []
+        self._snapshot: VSwitch | None = None
+        self._told: tuple[bool, VSwitch | None] = (False, None)
+
+    def start(self) -> None:
+        """Connect in the background; `insync` tells when it has succeeded."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the connection; the last snapshot stays."""
+        self._stopping.set()
+        self._connection.stop(self._deadline)
+
+    @property
+    def insync(self) -> bool:
+        """True while we are connected and know the present state."""
+        return self._snapshot is not None and self._idl.current
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after each change of `snapshot` or `insync`, in the database's thread: only enqueue there."""
+        self._callbacks.append(callback)
+
+    def snapshot(self) -> VSwitch:
+        """The bridge as last seen, also while the database is away; raises VSwitchError before it was seen at all."""
+        if self._snapshot is None:
+            raise VSwitchError("the local switch's database has not been read yet")
+        return self._snapshot
+
+    def prepare(self, settings: BridgeSettings) -> bool:
+        """Configure our bridge, and nothing else; true if anything had to be changed. Raises VSwitchError."""
+        return self._transact(Prepare(self._api, self.bridge, settings))
+
+    def release(self) -> bool:
+        """Put back what `prepare` found; without its controller a bridge may forward by itself again."""
+        return self._transact(Release(self._api, self.bridge))
+
+    def _transact(self, command: BaseCommand) -> bool:
+        if not self.insync:
+            raise VSwitchError("the local switch's database is not connected")
+        transaction = Transaction(self._api, self._connection, self._deadline, check_error=True, log_errors=False)
+        transaction.add(command)
+        try:
+            transaction.commit()
+        except (exceptions.OvsdbAppException, RuntimeError) as error:
+            raise VSwitchError(f"the local switch's database cannot be changed: {error}") from error
+        return bool(command.result)
+
+    def _start(self) -> None:
+        """Wait for the first answer as long as it takes, then leave the work to the connection's own thread."""
+        while not self._stopping.is_set():
+            try:
+                self._connection.start()
+            except exceptions.TimeoutException:
+                LOG.warning("the local switch's database %s does not answer", self._idl.session_name())
+            else:
+                return
+        self._idl.close()
+
+    def _look(self, changed: bool) -> None:
+        """Called after each batch of messages: take a new snapshot, and tell if it or `insync` differs."""
+        if changed:
+            self._snapshot = self._read()
+        told = (self.insync, self._snapshot)
+        if told != self._told:
+            self._told = told
+            for callback in self._callbacks:
+                callback()
+
+    def _read(self) -> VSwitch:
+        for row in self._idl.tables["Bridge"].rows.values():
+            if row.name == self.bridge:
+                ports = sorted(self._ports(row), key=lambda port: port.uuid)
+                return VSwitch(datapath_id=_datapath_id(row), ports=tuple(ports))
+        return VSwitch()
+
+    def _ports(self, bridge: Any) -> Iterator[LocalPort]:
+        for port in bridge.ports:
+            yield from (_local_port(row) for row in port.interfaces if row.name != self.bridge)
+
+
+class _Idl(OvsdbIdl):  # type: ignore[misc]
+    """The replica, which tells after each batch of messages, so that a resync is seen as one change."""
+
+    def __init__(self, connection: str, helper: SchemaHelper, after: Callable[[bool], None]) -> None:
+        super().__init__(connection, helper)
+        self._after = after
+        self._session.reconnect.set_backoff(BACKOFF, BACKOFF)
+
+    @property
+    def current(self) -> bool:
+        """True if connected with all data of this connection received."""
+        session = self._session
+        return bool(
+            self.state == self.IDL_S_MONITORING and session.is_connected() and session.get_seqno() == self._last_seqno
+        )
+
+    def run(self) -> bool:
+        """Process messages."""
+        changed = bool(super().run())
+        self._after(changed)
+        return changed
+
+
+def _datapath_id(bridge: Any) -> int:
+    return int(bridge.datapath_id[0], 16) if bridge.datapath_id else 0
+
+
+def _local_port(row: Any) -> LocalPort:
+    """An Interface row as a value, whatever is in it."""
+    ofport = row.ofport[0] if row.ofport else -1
+    ids = {key: value[:LONGEST_ID] for key, value in row.external_ids.items()}
+    return LocalPort(
+        uuid=str(row.uuid),
+        name=row.name,
+        ofport=ofport if 0 < ofport <= OFPORT_MAX else None,
+        iface_id=ids.get("iface-id"),
+        attached_mac=ids.get("attached-mac"),
+        role=ids.get("sgctl-role", ""),
+        link_up=row.link_state == ["up"],
+        error=row.error[0] if row.error else "",
+    )
