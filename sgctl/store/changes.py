@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from sgctl.errors import Conflict, Referenced, Stale, StoreError, Unavailable
-from sgctl.model import Record
+from sgctl.model import Row
 from sgctl.store.columns import Json, Kind, tables, where
 
 
@@ -17,7 +17,7 @@ from sgctl.store.columns import Json, Kind, tables, where
 class Insert:
     """Add a row; its id is the record's."""
 
-    record: Record
+    record: Row
 
 
 @dataclass(frozen=True, slots=True)

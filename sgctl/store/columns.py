@@ -14,11 +14,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar
 
-from sgctl.model import TABLES, Record
+from sgctl.model import TABLES, Row
 
 Json: TypeAlias = Any
-Kind: TypeAlias = type[Record]
-T = TypeVar("T", bound=Record)
+Kind: TypeAlias = type[Row]
+T = TypeVar("T", bound=Row)
 
 SCHEMA_NAME = "SG"
 SCHEMA_FILE = files("sgctl") / "sg.ovsschema"
@@ -51,14 +51,14 @@ class Table:
         """The table's name in the database."""
         return self.kind.TABLE
 
-    def insert(self, id: str, row: Mapping[str, Json]) -> Record:
+    def insert(self, id: str, row: Mapping[str, Json]) -> Row:
         """The record of a row that the server shows for the first time."""
         values = dict(self.defaults)
         for name, value in row.items():
             values[name] = self.columns[name].decode(value)
         return self.kind(id=id, **values)
 
-    def modify(self, old: Record, row: Mapping[str, Json]) -> Record:
+    def modify(self, old: Row, row: Mapping[str, Json]) -> Row:
         """The record after a modification in update2 notation."""
         values = {name: getattr(old, name) for name in self.columns}
         for name, value in row.items():
@@ -67,7 +67,7 @@ class Table:
             values[name] = values[name] ^ new if column.is_set else new
         return self.kind(id=old.id, **values)
 
-    def row(self, record: Record) -> dict[str, Json]:
+    def row(self, record: Row) -> dict[str, Json]:
         """A record's columns in OVSDB's JSON, without those that have the default value anyway."""
         values = ((column, getattr(record, column.name)) for column in self.columns.values())
         return {column.name: column.encode(value) for column, value in values if value != column.default}

@@ -12,7 +12,7 @@ from ovs.db.idl import SchemaHelper, Transaction
 from ovs.jsonrpc import Message
 from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
 
-from sgctl.model import Record
+from sgctl.model import Row
 from sgctl.store.changes import Operation
 from sgctl.store.columns import Json, Kind, schema_json, tables
 from sgctl.store.replica import Replica
@@ -50,6 +50,8 @@ class Answered(Transaction):  # type: ignore[misc]
 class SgIdl(OvsdbIdl):  # type: ignore[misc]
     """The connection's state machine; rows end up in `news`, for the owner to apply, and never in the Idl's tables."""
 
+    _session: Any
+
     def __init__(self, remotes: str, replica: Replica, *, leader_only: bool) -> None:
         helper = SchemaHelper(schema_json=schema_json())
         self._named = {kind.TABLE: tables()[kind] for kind in replica.kinds}
@@ -60,7 +62,7 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
         self._session = FastSession(session.reconnect, session.remotes, self._inspect)
         _spread_attempts(session.reconnect, remotes)
         self._replica = replica
-        self.news: dict[Kind, dict[str, Record | None]] = {kind: {} for kind in replica.kinds}
+        self.news: dict[Kind, dict[str, Row | None]] = {kind: {} for kind in replica.kinds}
 
     @property
     def monitoring(self) -> bool:
@@ -70,7 +72,7 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
     @property
     def pending(self) -> bool:
         """Whether `run` would find a message at once."""
-        return self._session.pending
+        return bool(self._session.pending)
 
     @property
     def agreed(self) -> bool:
@@ -96,7 +98,7 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
         transaction.commit()
         return transaction
 
-    def take_news(self) -> dict[Kind, dict[str, Record | None]]:
+    def take_news(self) -> dict[Kind, dict[str, Row | None]]:
         """What `run` has brought."""
         news = {kind: rows for kind, rows in self.news.items() if rows}
         self.news = {kind: {} for kind in self._replica.kinds}

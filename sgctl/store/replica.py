@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import RLock
 from typing import Any, TypeAlias, cast
 
-from sgctl.model import Record
+from sgctl.model import Row
 from sgctl.store.columns import Kind, T, Table, tables
 
 Changes: TypeAlias = frozenset[tuple[Kind, str]]
 OnChange: TypeAlias = Callable[[Changes], None]
-News: TypeAlias = Mapping[Kind, Mapping[str, Record | None]]
+News: TypeAlias = Mapping[Kind, Mapping[str, Row | None]]
 
 
 class Replica:
@@ -94,11 +94,11 @@ class _Shelf:
     __slots__ = ("_indexes", "_sets", "rows")
 
     def __init__(self, table: Table) -> None:
-        self.rows: dict[str, Record] = {}
+        self.rows: dict[str, Row] = {}
         self._indexes: dict[str, dict[Any, set[str]]] = {name: {} for name in table.indexed}
         self._sets = frozenset(column.name for column in table.columns.values() if column.is_set)
 
-    def apply(self, news: Mapping[str, Record | None]) -> Iterator[str]:
+    def apply(self, news: Mapping[str, Row | None]) -> Iterator[str]:
         for id, new in news.items():
             old = self.rows.get(id)
             if old == new:
@@ -112,17 +112,17 @@ class _Shelf:
                 self._index(new, old, set.add)
             yield id
 
-    def find(self, columns: Mapping[str, Any]) -> Iterator[Record]:
+    def find(self, columns: Mapping[str, Any]) -> Iterator[Row]:
         nothing: set[str] = set()
         hits = [self._indexes[name].get(value, nothing) for name, value in columns.items() if name in self._indexes]
         rows = (self.rows[id] for id in min(hits, key=len)) if hits else iter(self.rows.values())
         return (row for row in rows if all(self._has(row, name, value) for name, value in columns.items()))
 
-    def _has(self, row: Record, name: str, value: Any) -> bool:
+    def _has(self, row: Row, name: str, value: Any) -> bool:
         held = getattr(row, name)
         return value in held if name in self._sets else bool(held == value)
 
-    def _index(self, row: Record, other: Record | None, change: Callable[[set[str], str], None]) -> None:
+    def _index(self, row: Row, other: Row | None, change: Callable[[set[str], str], None]) -> None:
         """Put in or take out a row, in those indexes where it differs from the `other` version of itself."""
         for name, index in self._indexes.items():
             value = getattr(row, name)

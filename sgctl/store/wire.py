@@ -102,6 +102,8 @@ class FastConnection(Connection):  # type: ignore[misc]
 class FastSession(Session):  # type: ignore[misc]
     """A reconnecting session of `FastConnection`s that shows each message to `inspect` before the Idl gets it."""
 
+    rpc: Any
+
     def __init__(self, reconnect: Reconnect, remotes: list[str], inspect: Callable[[Message], None]) -> None:
         super().__init__(reconnect, None, remotes)
         self._inspect = inspect

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded SG database: an `ovsdb-server` on a file in the state directory, supervised by this process.
+
+State directory: ``sg.db`` the data, ``sg.sock`` where it serves, ``sg.ctl`` and ``sg.pid`` its control socket and
+process id, ``ovsdb-server.log`` what it says, ``sg.lock`` held by the manager that uses the directory.
+
+The server dies with its supervisor, even by SIGKILL: the kernel sends it PR_SET_PDEATHSIG when the *thread* that
+started it ends. So only the supervising thread starts it, and that thread lives as long as the server is wanted. (Under
+a monkey-patched eventlet it is the main thread.)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Event, Thread
+from time import monotonic, sleep
+from types import TracebackType
+from typing import IO, Self
+
+from sgctl import dbfile
+from sgctl.errors import SgctlError
+
+LOG = logging.getLogger(__name__)
+_START_SECONDS = 60.0
+_STOP_SECONDS = 5.0
+_POLL_SECONDS = 0.02
+_STEADY_SECONDS = 10.0
+_BACKOFF_SECONDS = (0.1, 5.0)
+_LOG_BYTES = 1 << 20
+
+
+class DatabaseServerError(SgctlError):
+    """The embedded database cannot be started."""
+
+
+class DatabaseServer:
+    """An `ovsdb-server` for `directory`; `listen` are further OVSDB remotes, such as ``ptcp:6641:127.0.0.1``."""
+
+    def __init__(self, directory: Path, *, listen: Sequence[str] = ()) -> None:
+        self.directory = directory
+        self.listen = tuple(listen)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[str] | None = None
+        self._ear, self._bell = socket.socketpair()
+        self._settled, self._stopping = Event(), False
+        self._failure: SgctlError | None = None
+        self._thread = Thread(target=self._supervise, name="sgctl-dbserver", daemon=True)
+
+    @property
+    def remote(self) -> str:
+        """Where clients on this machine connect."""
+        return f"unix:{self.directory / 'sg.sock'}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id, while it runs."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    def start(self) -> None:
+        """Make or convert the file, start the server and wait until it serves; `SgctlError` says what is wrong."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _locked(self.directory)
+        try:
+            dbfile.prepare(self.directory / "sg.db")
+            self._thread.start()
+            self._settled.wait()
+            if self._failure is not None:
+                raise self._failure
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server; what it has answered is on disk."""
+        self._stopping = True
+        self._bell.close()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._ear.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def _supervise(self) -> None:
+        """Keep it running; a first start that fails is the last."""
+        shortest, longest = _BACKOFF_SECONDS
+        pause = 0.0
+        try:
+            while not self._stopping:
+                started = monotonic()
+                self._run()
+                if self._stopping or not self._settled.is_set():
+                    return
+                steady = monotonic() - started > _STEADY_SECONDS
+                pause = shortest if steady else min(max(2 * pause, shortest), longest)
+                LOG.warning("database server ended, starting it again in %.1f s: %s", pause, self._last_words())
+                select.select([self._ear], [], [], pause)
+        except (SgctlError, OSError) as error:
+            self._failure = error if isinstance(error, SgctlError) else DatabaseServerError(str(error))
+        finally:
+            self._settled.set()
+
+    def _run(self) -> None:
+        """One life of the server."""
+        process = self._process = self._spawn()
+        try:
+            self._await(process)
+            self._settled.set()
+            LOG.info("database server serves %s", " ".join((self.remote, *self.listen)))
+            _wait(process, self._ear)
+        except DatabaseServerError as error:
+            if not self._settled.is_set():
+                raise
+            LOG.warning("%s", error)
+        finally:
+            _end(process)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        remotes = [f"--remote=punix:{self.directory / 'sg.sock'}", *(f"--remote={remote}" for remote in self.listen)]
+        own = [f"--unixctl={self.directory / 'sg.ctl'}", f"--pidfile={self.directory / 'sg.pid'}"]
+        logs = ["-vsyslog:off", "-vconsole:info", "-vPATTERN:console:%D{%Y-%m-%dT%H:%M:%SZ} %p %c: %m"]
+        command = [_program("setpriv"), "--pdeathsig", "KILL", _program("ovsdb-server"), *logs, *remotes, *own]
+        with _log_file(self.directory / "ovsdb-server.log") as log:
+            return subprocess.Popen(
+                [*command, str(self.directory / "sg.db")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                umask=0o077,
+                start_new_session=True,
+            )
+
+    def _await(self, process: subprocess.Popen[bytes]) -> None:
+        """Until it serves on all remotes."""
+        until = monotonic() + _START_SECONDS
+        while not self._answers(process.pid):
+            if self._stopping:
+                return
+            if process.poll() is not None:
+                raise DatabaseServerError(f"ovsdb-server does not start: {self._last_words()}")
+            if monotonic() > until:
+                raise DatabaseServerError(f"ovsdb-server does not answer within {_START_SECONDS:.0f} s")
+            sleep(_POLL_SECONDS)
+        for remote in set(self.listen) - set(listening(process.pid, self.listen)):
+            raise DatabaseServerError(f"the database cannot listen on {remote}: {self._last_words()}")
+
+    def _answers(self, pid: int) -> bool:
+        """Whether it is this process that holds the directory's process id file and answers on the control socket."""
+        try:
+            if int((self.directory / "sg.pid").read_text()) != pid:
+                return False
+        except (OSError, ValueError):
+            return False
+        command = [_program("ovs-appctl"), "--timeout=5", "-t", str(self.directory / "sg.ctl"), "version"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def _last_words(self) -> str:
+        """The last line of its log that is a complaint, or the last of all."""
+        lines = (self.directory / "ovsdb-server.log").read_text(errors="replace").splitlines()[-20:]
+        complaints = [line for line in lines if " ERR " in line or " EMER " in line or line.startswith("ovsdb-server:")]
+        return (complaints or lines or ["it says nothing"])[-1]
+
+
+def listening(pid: int, remotes: Sequence[str]) -> list[str]:
+    """Those of the passive remotes on whose port this process really listens.
+
+    A port that somebody else has is only logged by ovsdb-server, and clients would talk to a stranger.
+    """
+    sockets = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            sockets.add(os.readlink(descriptor))
+        except FileNotFoundError:
+            continue
+    ports = {0}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            cells = line.split()
+            if cells[3] == "0A" and f"socket:[{cells[9]}]" in sockets:
+                ports.add(int(cells[1].rpartition(":")[2], 16))
+    return [remote for remote in remotes if remote.startswith("punix:") or _port(remote) in ports]
+
+
+def _port(remote: str) -> int:
+    _, _, rest = remote.partition(":")
+    text = rest.partition(":")[0]
+    return int(text) if text.isdigit() else -1
+
+
+def _locked(directory: Path) -> IO[str]:
+    lock = (directory / "sg.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise DatabaseServerError(f"another sgctl-manager uses the state directory {directory}") from error
+    return lock
+
+
+def _log_file(path: Path) -> IO[bytes]:
+    if path.exists() and path.stat().st_size > _LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")))
+    if found is None:
+        raise DatabaseServerError(f"{name} is not installed (packages openvswitch-switch and util-linux)")
+    return found
+
+
+def _wait(process: subprocess.Popen[bytes], ear: socket.socket | None = None, timeout: float | None = None) -> None:
+    """Until it ends, or `ear` hears something, or the time is over."""
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        select.select([pidfd, *([] if ear is None else [ear.fileno()])], [], [], timeout)
+    finally:
+        os.close(pidfd)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        _wait(process, timeout=_STOP_SECONDS)
+    if process.poll() is None:
+        process.kill()
+        _wait(process)
+    process.wait()
