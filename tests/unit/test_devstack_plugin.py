@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg
 
-from sgctl.config import parse
+from sgctl.config import OPTIONS
 
 PLUGIN = Path(__file__).parents[2] / "devstack"
 HELPERS = """
@@ -72,8 +72,10 @@ def test_configure_another_node(tmp_path: Path) -> None:
 
 def test_the_configuration_is_what_the_manager_reads(tmp_path: Path) -> None:
     source(tmp_path, "stack", "post-config")
-    read = parse(cfg.ConfigOpts(), ["--config-file", str(tmp_path / "sgctl.conf")])
-    assert read.uplinks == ("eth1", "eth2")
+    read = cfg.ConfigOpts()
+    read.register_cli_opts(OPTIONS)
+    read(["--config-file", str(tmp_path / "sgctl.conf")], project="sgctl")
+    assert read.uplink == ["eth1", "eth2"]
     assert (read.bridge, read.db_listen, read.api_host) == ("br-int", "ptcp:6641:192.0.2.1", "192.0.2.1")
 
 
