@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flows.fields import CT_STATE, FIELDS, IN_PORT, Bits, MatchField, Term
+from flows.fields import FIELDS, IN_PORT, Bits, MatchField, Term
 
 _SHIFT: list[int] = []
 _width = 0
 for _field in FIELDS.values():
     _SHIFT.append(_width)
     _width += _field.bits
+
+#: Bits of fields that are sets of flags, and that can be written only by these.
+_FLAGS = {"frag": 0x03, "ct_state": 0x3F}
 
 
 def get(headers: int, field: MatchField) -> int:
@@ -51,8 +54,9 @@ def pack(terms: Iterable[Term]) -> tuple[int, int]:
 
 
 def unpack(headers: int) -> tuple[Term, ...]:
-    """Exact terms of all fields that are not zero."""
-    return tuple(field.eq(value) for field in FIELDS.values() if (value := get(headers, field)))
+    """Terms of all fields that are not zero: exact ones, or for flags the bits that there are."""
+    found = ((field, get(headers, field)) for field in FIELDS.values())
+    return tuple(field.masked(value, _FLAGS.get(field.kind, field.full)) for field, value in found if value)
 
 
 #: The fields that a conntrack look-up writes; they exist only after it.
@@ -65,8 +69,3 @@ METADATA = CONNTRACK | pack(f.eq(f.full) for f in FIELDS.values() if f is IN_POR
 def untracked(headers: int) -> int:
     """The headers before any conntrack look-up."""
     return headers & ~CONNTRACK
-
-
-def is_tracked(headers: int) -> bool:
-    """True after a conntrack look-up."""
-    return get(headers, CT_STATE) != 0

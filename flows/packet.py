@@ -18,7 +18,6 @@ from flows.fields import ETH_DST, ETH_SRC, Bits, MatchField
 from flows.frames import ICMP6, TCP_FLAGS, Ip
 
 BROADCAST = 0xFFFFFFFFFFFF
-_IDENT = 0x5A5A
 #: Identifier and sequence number of an echo request.
 _ECHO = b"\x12\x34\0\x01"
 _UNREACHABLE = {4: (3, 3), 6: (1, 4)}
@@ -181,9 +180,9 @@ class Packet:
         changed[at + 3 : at + 5] = total.to_bytes(2, "big")
         return self.parse(bytes(changed))
 
-    def fragments(self, size: int = 1400) -> tuple[Packet, ...]:
+    def fragments(self, size: int = 1400, ident: int = 1) -> tuple[Packet, ...]:
         """The packet in pieces of `size` bytes (a multiple of 8) behind the IP header."""
-        return tuple(map(self.parse, frames.fragments(self.frame, size, _IDENT)))
+        return tuple(map(self.parse, frames.fragments(self.frame, size, ident)))
 
     def __str__(self) -> str:
         return text.match(headers.unpack(self.headers))

@@ -37,6 +37,7 @@ from flows.flow import (
 )
 from flows.lookup import Ambiguous, Index
 from flows.packet import Packet, reassembled
+from flows.tables import TABLES
 
 __all__ = ["Ambiguous", "Sent", "Step", "Switch", "Walk"]
 
@@ -50,15 +51,16 @@ _SMALLEST_PIECE = {4: 1200, 16: 1280}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The packet met `flow` in `table` (None: no flow matched); `state` is what conntrack has said of it last.
+    """The packet met `flow` in `table` (None: no flow matched).
 
-    headers: as they were on entering the table.
+    headers: as they were on entering the table.  state: what conntrack has said of it.  resumed: just now.
     """
 
     table: int
     flow: Flow | None
     headers: int
     state: int = 0
+    resumed: bool = False
 
 
 class Sent(NamedTuple):
@@ -100,14 +102,14 @@ class Walk:
 
 
 class Switch:
-    """A bridge with flows; `ports`: the ports that exist (None: all); `names`: of its tables, for people."""
+    """A bridge with flows; `ports`: the ports that exist (None: all); `names`: of its tables (None: the pipeline's)."""
 
     def __init__(
         self, flows: Iterable[Flow], *, ports: Collection[int] | None = None, names: Mapping[int, str] | None = None
     ) -> None:
         self.index = Index(flows)
         self.ports = ports
-        self.names = names or {}
+        self.names = names if names is not None else {table.id: table.name for table in TABLES}
         self.conntrack = Conntrack()
         self._learned: list[Flow] = []
 
@@ -208,7 +210,7 @@ class _Walker:
     waiting: list[tuple[Ct, int]] = field(default_factory=list)
     committed: list[Connection] = field(default_factory=list)
     learned: list[Flow] = field(default_factory=list)
-    state: int = 0
+    resumed: bool = False
     reason: str = ""
     shown: bool = False
 
@@ -248,14 +250,15 @@ class _Walker:
 
     def resume(self, table: int, headers: int, found: Found) -> None:
         """Go on after a ct."""
-        self.state = found.state
+        self.resumed = True
         self.enter(table, _tracked(headers, found))
 
     def _table(self, table: int, headers: int) -> int:
         if len(self.steps) >= _STEPS:
             raise ValueError(f"the packet goes on for ever; last in table {table}")
         flow = self.switch.index.find(table, headers)
-        self.steps.append(Step(table, flow, headers, self.state if h.is_tracked(headers) else 0))
+        self.steps.append(Step(table, flow, headers, h.get(headers, f.CT_STATE), self.resumed))
+        self.resumed = False
         if flow is None:
             self.reason = f"no flow of {self.switch.names.get(table, f'table {table}')} matches"
             return headers

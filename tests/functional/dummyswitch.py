@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A private Open vSwitch whose ports are files: frames go in by a control command and come out in pcap files.
 
-It is OVS's own userspace datapath with real conntrack (``datapath_type=dummy``, as in OVS's test suite) and needs neither
-root nor namespaces, so hundreds of frames per second can be compared with what `flows.trace` says of them.
+It is OVS's own userspace datapath with real conntrack (``datapath_type=dummy``, as in OVS's test suite); it needs no
+root and no namespaces, so hundreds of frames per second can be compared with what `flows.trace` says of them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from flows.flow import Flow
 BRIDGE = "br0"
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 _PATIENCE = 10.0
+#: So many commands the main loop answers before it looks at its ports.
+_COMMANDS_PER_ROUND = 10
 _PCAP_HEADER, _RECORD_HEADER = 24, 16
 
 
@@ -69,6 +71,7 @@ class DummySwitch:
     def __init__(self, ports: int) -> None:
         self.ports = range(1, ports + 1)
         self._dir = Path(tempfile.mkdtemp(prefix="dummyswitch-"))
+        self._idents = 1
         self._daemons: list[subprocess.Popen[bytes]] = []
         self._read: dict[int, int] = dict.fromkeys(self.ports, _PCAP_HEADER)
         try:
@@ -83,7 +86,8 @@ class DummySwitch:
         subprocess.run(["ovsdb-tool", "create", database, _SCHEMA], check=True, stderr=subprocess.DEVNULL)
         self._daemon("ovsdb-server", str(database), f"--remote=punix:{run}/db.sock", f"--unixctl={run}/db.ctl")
         self._vsctl("--no-wait", "init")
-        self._daemon("ovs-vswitchd", f"unix:{run}/db.sock", "--enable-dummy", "--disable-system", f"--unixctl={run}/sw.ctl")
+        dummy = ("--enable-dummy", "--disable-system")
+        self._daemon("ovs-vswitchd", f"unix:{run}/db.sock", *dummy, f"--unixctl={run}/sw.ctl")
         add = ["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=dummy", "fail-mode=secure"]
         for port in self.ports:
             add += ["--", "add-port", BRIDGE, f"p{port}", "--", "set", "interface", f"p{port}", "type=dummy"]
@@ -126,13 +130,14 @@ class DummySwitch:
         self.control("dpctl/flush-conntrack")
 
     def send(self, frame: bytes, port: int) -> None:
-        """Let a frame come in by a port."""
+        """Let a frame come in by a port. No cached datapath flow decides over it: learned flows count at once."""
+        self.control("revalidator/purge")
         self.control("netdev-dummy/receive", f"p{port}", frame.hex())
 
     def sent(self) -> dict[int, list[bytes]]:
         """Frames that left by each port since the last call."""
-        for _ in range(2):
-            self.control("version")  # its answer comes after the main loop has handled what was received before
+        for _ in range(_COMMANDS_PER_ROUND + 1):
+            self.control("version")
         return {port: frames for port in self.ports if (frames := self._new_frames(port))}
 
     def _new_frames(self, port: int) -> list[bytes]:
@@ -150,6 +155,11 @@ class DummySwitch:
         """What ofproto/trace says of a frame, with a conntrack state for each ct that it meets."""
         options = [word for state in states for word in ("--ct-next", state)]
         return self.control("ofproto/trace", *options, BRIDGE, f"in_port={port}", frame.hex())
+
+    def fresh_idents(self, count: int) -> int:
+        """The first of some numbers that no fragment has had yet: the switch keeps the others' pieces for a while."""
+        self._idents += count
+        return self._idents - count
 
     def close(self) -> None:
         """Stop the daemons and remove their directory."""
