@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hosts: the hypervisors whose agents have registered."""
+
+from sgctl.api import views
+from sgctl.api.command import Answer, Call, command
+from sgctl.api.errors import invalid
+from sgctl.api.listing import mentions, page, selected
+from sgctl.api.owners import LISTING
+from sgctl.api.params import ident, text
+from sgctl.model import Host, Zone
+
+
+@command(
+    "listHosts",
+    "Lists hosts.",
+    *LISTING,
+    ident("id", "only this one"),
+    text("name", "only the one of this name"),
+    text("type", "Routing; there are no others"),
+    text("state", "Up or Disconnected"),
+    text("resourcestate", "Enabled"),
+    text("hypervisor", "KVM"),
+    ident("zoneid", "only those of this zone"),
+    text("details", "accepted and ignored"),
+    answer="host",
+    admin=True,
+)
+def list_hosts(call: Call) -> Answer:
+    """Hosts are in a zone only if there is exactly one."""
+    zones = [zone.id for zone in call.draft.all(Zone)]
+    zone = zones[0] if len(zones) == 1 else ""
+
+    def alive(host: Host) -> bool:
+        return call.now - host.seen <= call.settings.host_timeout_ms
+
+    hosts = [
+        host
+        for host in call.draft.all(Host)
+        if selected(call, id=host.id, name=host.name, type="Routing", resourcestate="Enabled", hypervisor="KVM")
+        and selected(call, state="Up" if alive(host) else "Disconnected", zoneid=zone)
+        and mentions(call, host.name)
+    ]
+    return page(call, hosts, lambda host: views.host(call.draft, host, alive=alive(host)))
+
+
+@command(
+    "addHost",
+    "Refused: a host registers itself when its sgctl-manager starts.",
+    text("hypervisor", "KVM"),
+    text("url", "its address"),
+    text("username", "not needed"),
+    text("password", "not needed"),
+    ident("zoneid", "its zone"),
+    ident("podid", "its pod"),
+    answer="host",
+    admin=True,
+)
+def add_host(call: Call) -> Answer:
+    """An explanation is more useful than an unknown command."""
+    raise invalid("hosts are not added: start sgctl-manager on the hypervisor, and it registers itself")

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running a command: one draft, one transaction, again if somebody else was faster; and the job of an asynchronous one.
+
+An asynchronous command is done at once as well. Its job is a row of the same transaction, so that a change is never
+there without its job, and any API server can tell about it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+
+from sgctl.api import envelope
+from sgctl.api.command import Call, Caller, Command, Mode, Object, new_id
+from sgctl.api.draft import Draft
+from sgctl.api.errors import ApiError, Code, EarlyError
+from sgctl.api.params import Args, parse
+from sgctl.api.settings import Settings
+from sgctl.errors import Conflict, Referenced, Stale, StoreError, Unavailable
+from sgctl.model import Job
+from sgctl.store import Database, Insert
+
+PENDING, DONE, FAILED = 0, 1, 2
+ATTEMPTS = 30
+_FIRST_PAUSE = 0.002
+_LAST_PAUSE = 0.1
+
+
+class Executor:
+    """Runs commands on a database. `clock`: Unix time in seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        commands: tuple[Command, ...],
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database = database
+        self.settings = settings
+        self.clock = clock
+        self._commands = commands
+
+    def run(self, caller: Caller, command: Command, given: Mapping[str, str]) -> Object:
+        """What the answer's envelope holds."""
+        args = parse(command.params, given, command=command.name, admin=caller.admin)
+        if command.mode is not Mode.ASYNC:
+            return self._commit(caller, command, args)
+        try:
+            return self._commit(caller, command, args)
+        except EarlyError:
+            raise
+        except ApiError as error:
+            return self._failed(caller, command, error)
+
+    def _commit(self, caller: Caller, command: Command, args: Args) -> Object:
+        lost: StoreError | None = None
+        for attempt in range(ATTEMPTS):
+            if lost:
+                _pause(attempt)
+            call = self._call(caller, command, args)
+            content = command.wrap(command.run(call))
+            answer = content if command.mode is Mode.SYNC else _with_job(call, content)
+            try:
+                self._write(call)
+            except (Conflict, Stale, Referenced) as error:
+                lost = error
+            else:
+                return answer
+        raise _given_up(lost) from lost
+
+    def _call(self, caller: Caller, command: Command, args: Args) -> Call:
+        draft = Draft(self.database.replica)
+        return Call(command, caller, args, draft, self.settings, self._commands, round(self.clock() * 1000))
+
+    def _write(self, call: Call) -> None:
+        changes, guards = call.draft.changes()
+        if not changes:
+            return
+        comment = f"{call.command.name} by {call.caller.account.id}"
+        try:
+            self.database.write(changes, guards, comment=comment)
+        except Unavailable as error:
+            doubt = "; it may have been done all the same" if error.uncertain else ""
+            raise EarlyError(Code.UNAVAILABLE, f"the database is not available{doubt}") from error
+
+    def _failed(self, caller: Caller, command: Command, error: ApiError) -> Object:
+        result = {"errorcode": int(error.code), "errortext": error.text}
+        call = self._call(caller, command, Args({}))
+        job = _job(call, FAILED, int(Code.INTERNAL), result)
+        self.database.write([Insert(job)], comment=f"{command.name} failed")
+        return {"jobid": job.id}
+
+
+def _with_job(call: Call, content: Object) -> Object:
+    """Add the finished job to the draft; the answer that names it."""
+    made = next(iter(content.values())) if call.command.answer else None
+    instance = str(made["id"]) if isinstance(made, dict) else ""
+    job = call.draft.insert(_job(call, DONE, 0, content, instance))
+    return {"id": instance, "jobid": job.id} if call.command.mode is Mode.ASYNC_CREATE else {"jobid": job.id}
+
+
+def _job(call: Call, status: int, code: int, result: Object, instance: str = "") -> Job:
+    return Job(
+        id=new_id(),
+        account=call.caller.account.id,
+        user=call.caller.user.id,
+        command=call.command.name,
+        status=status,
+        code=code,
+        result=envelope.dumps(result),
+        instance=instance,
+        server=call.settings.server,
+        created=call.now,
+        completed=call.now,
+    )
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0.5, 1) * min(_FIRST_PAUSE * 2**attempt, _LAST_PAUSE))
+
+
+def _given_up(lost: StoreError | None) -> ApiError:
+    if isinstance(lost, Referenced):
+        return ApiError(Code.IN_USE, f"it is in use by others ({lost.table} is still referred to)")
+    return ApiError(Code.INTERNAL, "too many others were changing the same objects; please try again")

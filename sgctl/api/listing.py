@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pages of lists, as CloudStack cuts them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from sgctl.api.command import Call, Object, Page
+from sgctl.api.errors import invalid
+from sgctl.model import Record
+
+T = TypeVar("T", bound=Record)
+
+MAX_PAGE = 500
+
+
+def page(call: Call, rows: Iterable[T], view: Callable[[T], Object]) -> Page:
+    """The page of `rows` that the call asks for, in the order in which they were made, each as `view` shows it."""
+    start, end = bounds(call)
+    ordered = sorted(rows, key=_order)
+    return Page(len(ordered), [view(row) for row in ordered[start:end]])
+
+
+def objects(call: Call, items: list[Object]) -> Page:
+    """A page of objects that are no rows."""
+    start, end = bounds(call)
+    return Page(len(items), items[start:end])
+
+
+def bounds(call: Call) -> tuple[int, int | None]:
+    """From which object to which (exclusive, None: to the end) the page goes."""
+    number, size = call.args.integer("page"), call.args.integer("pagesize")
+    if number is None and size is None:
+        return 0, MAX_PAGE
+    if number is None and size == -1:
+        return 0, None
+    if number is None:
+        raise invalid('"page" parameter is required when "pagesize" is specified')
+    if size is None:
+        raise invalid('"pagesize" parameter is required when "page" is specified')
+    if number < 1 or not 1 <= size <= MAX_PAGE:
+        raise invalid(f"page must be at least 1 and pagesize between 1 and {MAX_PAGE}")
+    return (number - 1) * size, number * size
+
+
+def mentions(call: Call, *values: str) -> bool:
+    """Whether the call's keyword is in one of `values`, whatever the case; without keyword it is."""
+    keyword = call.args.text("keyword").casefold()
+    return not keyword or any(keyword in value.casefold() for value in values)
+
+
+def selected(call: Call, **values: str) -> bool:
+    """Whether each of `values` is what the parameter of that name asks for, if given; ids, names and states."""
+    return all(call.args.text(name).casefold() in ("", value.casefold()) for name, value in values.items())
+
+
+def _order(row: Record) -> tuple[int, str]:
+    return getattr(row, "created", 0), row.id

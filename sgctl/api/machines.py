@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VMs and NICs as the objects of CloudStack's answers; a VM's state follows from what is wanted and what agents see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
+
+from sgctl.api import fixed, views
+from sgctl.api.command import Object
+from sgctl.api.draft import Reads
+from sgctl.model import Account, Address, Group, Host, Nic, Pod, Range, Vm, Zone
+
+UP = "up"
+
+
+def nics_of(reads: Reads, vm: Vm) -> list[Nic]:
+    """The NICs of a VM, in the order of its devices."""
+    return sorted(reads.find(Nic, vm=vm.id), key=lambda nic: nic.device)
+
+
+def addresses_of(reads: Reads, nic: Nic) -> list[Address]:
+    """The addresses of a NIC, the primary ones first, IPv4 before IPv6."""
+    rows = reads.find(Address, nic=nic.id)
+    return sorted(rows, key=lambda row: (not row.primary, views.is_ipv6(row.address), row.created, row.address))
+
+
+def host_of(nics: Iterable[Nic]) -> str:
+    """The name of the hypervisor that has the VM; empty if none reports it."""
+    return next((nic.host for nic in nics if nic.host and nic.state == UP), "")
+
+
+def state(vm: Vm, nics: Iterable[Nic]) -> str:
+    """CloudStack's word for where a VM is between what is wanted and what the switches report."""
+    if vm.wanted == "Destroyed":
+        return "Destroyed"
+    host = host_of(nics)
+    if vm.wanted == "Stopped":
+        return "Stopping" if host else "Stopped"
+    if not host:
+        return "Starting"
+    return "Migrating" if vm.wanted_host and vm.wanted_host != host else "Running"
+
+
+def vm(reads: Reads, row: Vm, *, admin: bool) -> Object:
+    """A VM with its groups and NICs; where it runs is for admins only."""
+    nics = nics_of(reads, row)
+    zone = reads.get(Zone, row.zone)
+    pod = reads.get(Pod, row.pod)
+    groups = {id for nic in nics for id in nic.groups}
+    template = fixed.template(None)
+    return {
+        "id": row.id,
+        "name": row.name,
+        "displayname": row.display_name or row.name,
+        **views.owner(reads, row.account),
+        "state": state(row, nics),
+        "zoneid": row.zone,
+        "zonename": zone.name if zone else "",
+        "podid": row.pod,
+        "podname": pod.name if pod else "",
+        "templateid": row.template,
+        "templatename": template["name"],
+        "templatedisplaytext": template["displaytext"],
+        "serviceofferingid": row.offering,
+        "serviceofferingname": fixed.service_offering()["name"],
+        "cpunumber": 1,
+        "memory": 1024,
+        "hypervisor": "KVM",
+        "haenable": row.haenable,
+        "created": fixed.timestamp(row.created),
+        "passwordenabled": False,
+        "securitygroup": [_group(reads, id) for id in sorted(groups)],
+        "nic": [nic(reads, found) for found in nics],
+        "tags": [],
+        "affinitygroup": [],
+        **(_placement(reads, row, nics) if admin else {}),
+    }
+
+
+def _placement(reads: Reads, row: Vm, nics: list[Nic]) -> Object:
+    name = host_of(nics)
+    host = next(iter(reads.find(Host, name=name)), None) if name else None
+    return views.given(hostid=host.id if host else "", hostname=name, instancename=f"i-{row.id[:8]}")
+
+
+def _group(reads: Reads, id: str) -> Object:
+    group = reads.get(Group, id)
+    account = reads.get(Account, group.account) if group else None
+    return views.given(
+        id=id,
+        name=group.name if group else "",
+        description=group.description if group else "",
+        account=account.name if account else "",
+    )
+
+
+def nic(reads: Reads, row: Nic) -> Object:
+    """A NIC with its primary addresses, their subnets, and its secondary addresses."""
+    pod = reads.get(Pod, row.pod)
+    zone = reads.get(Zone, pod.zone) if pod else None
+    addresses = addresses_of(reads, row)
+    ranges = reads.find(Range, pod=row.pod)
+    return {
+        "id": row.id,
+        "networkid": fixed.network_id(zone.id) if zone else "",
+        "networkname": fixed.network(zone)["name"] if zone else "",
+        "macaddress": row.mac,
+        **_primary4(addresses, ranges),
+        **_primary6(addresses, ranges),
+        "isdefault": row.device == 0,
+        "deviceid": str(row.device),
+        "type": "Shared",
+        "traffictype": "Guest",
+        "virtualmachineid": row.vm,
+        "broadcasturi": "vlan://untagged",
+        "secondaryip": [
+            {"id": address.id, "ipaddress": address.address} for address in addresses if not address.primary
+        ],
+        **views.given(state=row.state, reason=row.reason),
+    }
+
+
+def _primary4(addresses: list[Address], ranges: list[Range]) -> Object:
+    text = next((row.address for row in addresses if row.primary and not views.is_ipv6(row.address)), "")
+    if not text:
+        return {}
+    home = next((row for row in ranges if row.gateway and _same_subnet4(text, row)), None)
+    return views.given(ipaddress=text, netmask=home.netmask if home else "", gateway=home.gateway if home else "")
+
+
+def _same_subnet4(text: str, row: Range) -> bool:
+    subnet = IPv4Network(f"{row.gateway}/{row.netmask}", strict=False)
+    return IPv4Network(f"{text}/32").subnet_of(subnet)
+
+
+def _primary6(addresses: list[Address], ranges: list[Range]) -> Object:
+    text = next((row.address for row in addresses if row.primary and views.is_ipv6(row.address)), "")
+    if not text:
+        return {}
+    address = IPv6Address(text)
+    home = next((row for row in ranges if row.ip6_cidr and address in IPv6Network(row.ip6_cidr)), None)
+    return views.given(
+        ip6address=text, ip6cidr=home.ip6_cidr if home else "", ip6gateway=home.ip6_gateway if home else ""
+    )

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator may set about the API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Quotas, and how an API server presents itself; the defaults suit all but tests."""
+
+    endpoint: str = "http://127.0.0.1:8080/client/api"
+    server: str = ""
+    rules_per_group: int = 1000
+    groups_per_account: int = 5000
+    groups_per_nic: int = 16
+    addresses_per_nic: int = 64
+    host_timeout_ms: int = 60_000
+    job_keep_ms: int = 24 * 3600 * 1000
+    job_wait_ms: int = 60_000
+    max_body: int = 1 << 20
