@@ -81,6 +81,15 @@ def plan(desired: Mapping[int, Flow], installed: Installed, learned: frozenset[i
     return Plan(tuple(adds), tuple(deletes), foreign)
 
 
+class Unbuildable(Exception):
+    """That no flows can be made of a unit."""
+
+    def __init__(self, unit: Unit, reason: str) -> None:
+        super().__init__(f"{unit.owner}: {reason}")
+        self.unit = unit
+        self.reason = reason
+
+
 class Compiler:
     """Turns units into desired flows and remembers, per owner, what it has built: equal units are not built again."""
 
@@ -93,7 +102,10 @@ class Compiler:
         self._collided = False
 
     def compile(self, units: Mapping[str, Unit]) -> Mapping[int, Flow]:
-        """The desired flows by cookie. The answer is the compiler's own: good until the next call."""
+        """The desired flows by cookie. The answer is the compiler's own: good until the next call.
+
+        Raises Unbuildable, after which it may be called again without that unit.
+        """
         for owner in [owner for owner in self._units if owner not in units]:
             self._forget(owner)
         for owner, unit in units.items():
@@ -114,7 +126,10 @@ class Compiler:
             self._desired.pop(flow.cookie, None)
 
     def _learn(self, owner: str, unit: Unit) -> None:
-        flows = tuple(replace(flow, cookie=cookie_of(flow)) for flow in self._build(unit))
+        try:
+            flows = tuple(replace(flow, cookie=cookie_of(flow)) for flow in self._build(unit))
+        except ValueError as error:
+            raise Unbuildable(unit, str(error)) from error
         self._units[owner] = unit
         self._flows[owner] = flows
         for flow in flows:

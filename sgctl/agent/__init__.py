@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent: the os-ken application that makes one bridge enforce what the SG database says.
+
+    gather    what is known: rows, ports, who is alive
+    writer    the one loop that changes the switch
+    moves     NICs that come and go
+    report    what the database is told
+    admin     /admin, health and metrics over HTTP
+
+All decisions are made by `sgctl.policy` and `sgctl.reconcile`, which do no I/O.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sgctl.agent.admin import AdminServer
+from sgctl.agent.gather import Gatherer
+from sgctl.agent.local import LocalBridge, lock_bridge
+from sgctl.agent.metrics import Metrics
+from sgctl.agent.report import Reporter
+from sgctl.agent.writer import Writer
+from sgctl.openflow.app import BridgeApp
+from sgctl.openflow.switch import Switch
+from sgctl.services import Services
+
+
+class Agent(BridgeApp):
+    """One hypervisor's agent. Its callbacks only leave notes for the writer."""
+
+    def __init__(self, *args: Any, sgctl: Services, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        settings = sgctl.settings
+        self._services = sgctl
+        self._lock = lock_bridge(settings)
+        self.bridge = settings.bridge
+        self.management = f"unix:{settings.rundir / settings.bridge}.mgmt"
+        self._local = LocalBridge(settings)
+        metrics = Metrics()
+        gatherer = Gatherer(sgctl)
+        self._writer = Writer(gatherer, self._local, metrics)
+        self._reporter = Reporter(settings, sgctl.database, gatherer, self._writer)
+        self._admin = AdminServer(sgctl, self._writer, metrics)
+
+    def start(self) -> Any:
+        """Begin to work; the admin endpoint comes first, so that a taken port ends the start."""
+        self._admin.listen()
+        thread = super().start()
+        self._services.database.replica.on_change(self._writer.wake)
+        self._services.spawn(self._admin.serve)
+        self._services.spawn(self._writer.run)
+        self._services.spawn(self._reporter.run)
+        self._local.start(self._writer.wake)
+        return thread
+
+    def close(self) -> None:
+        """Stop; the switch keeps its flows and goes on enforcing them."""
+        self._local.stop()
+        self._lock.close()
+
+    def on_connect(self, switch: Switch) -> None:
+        """The bridge has connected."""
+        self._writer.connected(switch)
+
+    def on_gone(self, switch: Switch) -> None:
+        """The bridge's connection is lost."""
+        self._writer.gone(switch)
+
+    def on_packet_in(self, switch: Switch, port: int, data: bytes) -> None:
+        """A port on standby has sent a frame."""
+        self._writer.frame(port)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's HTTP endpoint on loopback: /admin/*, health and metrics. Answers are JSON, errors too."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
+
+import eventlet
+from eventlet import wsgi
+
+from flows.tables import BY_NAME, TABLES
+from sgctl.agent.metrics import Metrics
+from sgctl.agent.tracing import QueryError, trace
+from sgctl.agent.views import FlowViews, Json, drops, port_view
+from sgctl.agent.writer import Applied, Writer
+from sgctl.errors import SgctlError
+from sgctl.openflow.errors import SwitchError
+from sgctl.openflow.replies import Installed
+from sgctl.openflow.switch import Switch
+from sgctl.services import Services
+
+LOG = logging.getLogger(__name__)
+ADDRESS = "127.0.0.1"
+REQUEST_TIMEOUT = 10.0
+MOST_CLIENTS = 32
+JSON, TEXT = "application/json", "text/plain; version=0.0.4; charset=utf-8"
+REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+
+Query: TypeAlias = Mapping[str, str]
+
+
+class HttpError(SgctlError):
+    """An answer other than 200."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class AdminServer:
+    """Serves what the writer has in force."""
+
+    def __init__(self, services: Services, writer: Writer, metrics: Metrics) -> None:
+        self._settings, self._database = services.settings, services.database
+        self._writer, self._metrics = writer, metrics
+        self._socket: Any = None
+        self._routes: dict[str, Callable[[Query], Json]] = {
+            "/admin/ports": self._ports,
+            "/admin/flows": self._flows,
+            "/admin/trace": self._trace,
+            "/admin/drops": self._drops,
+            "/healthz": lambda query: {"alive": True},
+        }
+
+    def listen(self) -> None:
+        """Take the port; raises SgctlError."""
+        port = self._settings.admin_port
+        try:
+            self._socket = eventlet.listen((ADDRESS, port))
+        except OSError as error:
+            raise SgctlError(f"cannot listen on {ADDRESS} port {port} (--admin-port): {error.strerror}") from error
+
+    def serve(self) -> None:
+        """Answer requests until the process ends."""
+        wsgi.server(
+            self._socket, self._answer, log=LOG, log_output=False, debug=False, max_size=MOST_CLIENTS,
+            socket_timeout=REQUEST_TIMEOUT, keepalive=False,
+        )  # fmt: skip
+
+    def _answer(self, environ: Mapping[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+        status, kind, body = self._respond(environ)
+        headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
+        start_response(f"{status} {REASONS[status]}", headers)
+        return [body]
+
+    def _respond(self, environ: Mapping[str, Any]) -> tuple[int, str, bytes]:
+        path = environ.get("PATH_INFO", "/")
+        try:
+            if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+                raise HttpError(405, "only GET is possible")
+            if path == "/metrics":
+                self._observe_sync()
+                return 200, TEXT, self._metrics.text()
+            query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
+            status, found = self._find(path, query)
+        except QueryError as error:
+            status, found = 400, {"error": str(error)}
+        except HttpError as error:
+            status, found = error.status, {"error": str(error)}
+        except SwitchError as error:
+            status, found = 503, {"error": str(error)}
+        return status, JSON, json.dumps(found).encode()
+
+    def _find(self, path: str, query: Query) -> tuple[int, Json]:
+        if path == "/readyz":
+            ready = self._readiness()
+            return (200 if ready["ready"] else 503), ready
+        if path.startswith("/admin/explain/"):
+            return 200, self._explain(path.rpartition("/")[2])
+        if path in self._routes:
+            return 200, self._routes[path](query)
+        raise HttpError(404, f"there is nothing at {path}")
+
+    def _readiness(self) -> Json:
+        parts = {
+            "switch": self._writer.switch is not None,
+            "database": self._database.replica.insync,
+            "insync": self._writer.settled,
+        }
+        return {"ready": all(parts.values()), **parts}
+
+    def _observe_sync(self) -> None:
+        for part, value in self._readiness().items():
+            self._metrics.insync.labels(part).set(value)
+
+    def _applied(self) -> Applied:
+        if self._writer.applied is None:
+            raise HttpError(503, "the agent has not been in sync yet; see /readyz")
+        return self._writer.applied
+
+    def _switch(self) -> Switch:
+        if self._writer.switch is None:
+            raise HttpError(503, "the switch is not connected")
+        return self._writer.switch
+
+    def _named(self, **more: Any) -> Json:
+        return {"host": self._settings.host, "bridge": self._settings.bridge, **more}
+
+    def _ports(self, query: Query) -> Json:
+        return self._named(ports=[port_view(port) for port in self._applied().decision.ports])
+
+    def _flows(self, query: Query) -> Json:
+        table = _table(query.get("table", ""))
+        applied, switch = self._applied(), self._switch()
+        views = FlowViews(applied)
+        seen = [one for one in switch.flows() if table in (None, one.table)]
+        found = views.ours(seen)
+        if len(found) < len(seen):
+            found += views.others(switch.dump_text(table))
+        found.sort(key=lambda view: (view["table_id"], -view["priority"], view["match"]))
+        return self._named(flows=found)
+
+    def _explain(self, text: str) -> Json:
+        applied = self._applied()
+        try:
+            cookie = int(text, 16)
+        except ValueError:
+            raise HttpError(400, f"{text!r} is not a cookie such as 0x5c00…") from None
+        if cookie not in applied.desired:
+            raise HttpError(404, f"no desired flow has the cookie {cookie:#x}")
+        seen: Installed | None = self._switch().installed().get(cookie)
+        return FlowViews(applied).explain(applied.desired[cookie], seen)
+
+    def _trace(self, query: Query) -> Json:
+        return {"host": self._settings.host, **trace(self._applied(), query)}
+
+    def _drops(self, query: Query) -> Json:
+        return {"drops": drops(self._applied().desired, self._switch().flows())}
+
+
+def _table(name: str) -> int | None:
+    """A table by name or number; None for all."""
+    if not name:
+        return None
+    known = BY_NAME.get(name.upper())
+    if known is not None:
+        return known.id
+    if name.isascii() and name.isdigit() and int(name) < 255:
+        return int(name)
+    raise HttpError(404, f"no table {name}; tables: {', '.join(table.name for table in TABLES)}")

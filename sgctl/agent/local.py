@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bridge in the local switch's database: its ports, and that it stays configured as we need it."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+
+from flows.tables import TABLES
+from sgctl.config import Settings
+from sgctl.errors import SgctlError
+from sgctl.localport import VSwitch
+from sgctl.vswitch import BridgeSettings, LocalSwitch, VSwitchError
+
+LOG = logging.getLogger(__name__)
+
+
+class LocalBridge:
+    """Follows the bridge, and prepares it again whenever something there has changed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._connection, self._bridge = settings.ovsdb_connection, settings.bridge
+        self._wanted = BridgeSettings(controller=settings.controller, tables={table.id: table.name for table in TABLES})
+        self._switch = LocalSwitch(settings.ovsdb_connection, settings.bridge)
+        self._switch.on_change(self._changed)
+        self._prepared = False
+        self._complaint = ""
+
+    def start(self, on_change: Callable[[], None]) -> None:
+        """Begin to follow; `on_change` must only take note."""
+        self._switch.on_change(on_change)
+        self._switch.start()
+
+    def stop(self) -> None:
+        """End the connection."""
+        self._switch.stop()
+
+    @property
+    def insync(self) -> bool:
+        """Whether the switch's database is connected."""
+        return self._switch.insync
+
+    def look(self) -> VSwitch | None:
+        """The bridge as it is; None while its database is away or it does not exist."""
+        if not self._switch.insync:
+            self._complain(f"waiting for the switch's database {self._connection}")
+            return None
+        if not self._prepared:
+            self._prepare()
+        found = self._switch.snapshot()
+        return found if found.datapath_id or found.ports else None
+
+    def _changed(self) -> None:
+        self._prepared = False
+
+    def _prepare(self) -> None:
+        self._prepared = True
+        try:
+            if self._switch.prepare(self._wanted):
+                LOG.info("configured bridge %s: controller %s, fail mode secure", self._bridge, self._wanted.controller)
+            self._complaint = ""
+        except VSwitchError as error:
+            self._prepared = False
+            self._complain(str(error))
+
+    def _complain(self, text: str) -> None:
+        """Log once."""
+        if text != self._complaint:
+            self._complaint = text
+            LOG.warning("%s", text)
+
+
+def lock_bridge(settings: Settings) -> socket.socket:
+    """Make sure that no other agent works on this bridge, as long as the socket that is returned is open.
+
+    The lock is a name in the kernel's abstract socket namespace: it needs no file, works before Open vSwitch runs, and
+    goes with the process.
+    """
+    connection = settings.ovsdb_connection
+    kind, _, path = connection.partition(":")
+    where = os.path.realpath(path) if kind == "unix" else connection
+    holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        holder.bind(f"\0sgctl-agent {where} {settings.bridge}"[:107])
+    except OSError as error:
+        holder.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise SgctlError(f"another sgctl agent works on bridge {settings.bridge} of {connection}") from error
+    return holder

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NICs that come and go: whose connections the switch must forget, and what to do when a guest moves here.
+
+During a live migration two hypervisors have a port with the NIC's iface-id. The one that is not active waits on
+standby until the guest's first frame shows that it runs there now; the agent then *claims* the NIC: the port opens at
+once, the database learns of it, and the physical network is told.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from flows.inputs import Ip, Port
+from sgctl.agent.announce import announcements
+from sgctl.reconcile import scope
+from sgctl.world import Decision, State, World
+
+if TYPE_CHECKING:
+    from sgctl.agent.writer import Applied
+
+LOG = logging.getLogger(__name__)
+HOLD_OFF = 1.0
+"""Seconds after a NIC has moved away in which frames at its old port are not taken for its return."""
+_OWNER_MASK = 0xFFFFFF << 40
+
+
+class Moves:
+    """Which NICs this hypervisor has claimed, and when it lost one."""
+
+    def __init__(self) -> None:
+        self._claimed: set[str] = set()
+        self._lost: dict[str, float] = {}
+
+    def claim(self, applied: Applied | None, frames: Iterable[int]) -> None:
+        """Claim the NICs of standby ports (OpenFlow numbers) that have sent frames."""
+        if applied is None:
+            return
+        standby = {port.ofport: port.nic for port in applied.decision.ports if port.state is State.STANDBY}
+        for number in set(frames):
+            nic = standby.get(number)
+            if nic and nic not in self._claimed and monotonic() - self._lost.get(nic, -HOLD_OFF) >= HOLD_OFF:
+                LOG.info("NIC %s speaks on OpenFlow port %d: it has moved here", nic, number)
+                self._claimed.add(nic)
+
+    def claimed(self, world: World) -> frozenset[str]:
+        """The claims that the database does not show yet."""
+        named = {port.iface_id for port in world.ports}
+        done = {nic for nic in self._claimed if nic not in named or _host(world, nic) == world.host}
+        self._claimed -= done
+        return frozenset(self._claimed)
+
+    def opened(
+        self, world: World, decision: Decision, before: Decision | None, installed: Mapping[int, int]
+    ) -> list[str]:
+        """Addresses that a port gets newly here, and that did not move here: no earlier owner's connections count."""
+        old = _addresses(before) if before else {}
+        scopes = {cookie & _OWNER_MASK for cookie in installed} if before is None else frozenset()
+        return [
+            str(address)
+            for unit in _ports(decision)
+            if _host(world, unit.nic) in ("", world.host) and not (before is None and _scope(unit) in scopes)
+            for address in unit.addresses
+            if old.get(address) != unit.nic
+        ]
+
+    def left(self, world: World, decision: Decision, before: Decision | None) -> list[str]:
+        """Addresses that no local port has any more, and that did not move to another hypervisor."""
+        if before is None:
+            return []
+        now = _addresses(decision)
+        standby = {port.nic for port in decision.ports if port.state is State.STANDBY}
+        gone = {address: nic for address, nic in _addresses(before).items() if address not in now}
+        self._lost |= {nic: monotonic() for nic in standby & set(gone.values()) if nic}
+        return [str(address) for address, nic in gone.items() if nic not in standby and not _elsewhere(world, nic)]
+
+    def announcements(self, world: World, decision: Decision, before: Decision | None) -> Iterator[bytes]:
+        """The frames that tell the network of NICs that have come from another hypervisor."""
+        old = {unit.nic for unit in _ports(before)} if before else set()
+        bridge = decision.units["bridge"]
+        if before is None or not getattr(bridge, "uplinks", ()):
+            return
+        for unit in _ports(decision):
+            if unit.nic not in old and _host(world, unit.nic) not in ("", world.host):
+                yield from announcements(unit.mac, unit.addresses)
+
+
+def _ports(decision: Decision) -> Iterator[Port]:
+    return (unit for unit in decision.units.values() if isinstance(unit, Port))
+
+
+def _addresses(decision: Decision) -> dict[Ip, str]:
+    return {address: unit.nic for unit in _ports(decision) for address in unit.addresses}
+
+
+def _scope(unit: Port) -> int:
+    return scope(unit.owner) & _OWNER_MASK
+
+
+def _host(world: World, nic: str) -> str:
+    row = world.nics.get(nic)
+    return row.host if row else ""
+
+
+def _elsewhere(world: World, nic: str) -> bool:
+    row = world.nics.get(nic)
+    return row is not None and row.host not in ("", world.host) and row.state == "up"

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent tells the SG database: that it is alive, and where NICs are.
+
+It runs beside the writer, so that a slow database never delays the switch. What is written follows from what is in
+force, compared with what the database shows; a lost race is noticed with the next look.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from threading import Event
+from time import monotonic, time
+from uuid import NAMESPACE_OID, uuid5
+
+from sgctl.agent.gather import Gatherer
+from sgctl.agent.writer import Applied, Writer
+from sgctl.config import Settings
+from sgctl.errors import Conflict, Stale, Unavailable
+from sgctl.model import Host, Nic
+from sgctl.store import Database, Guard, Insert, Update
+from sgctl.world import PortState, State
+
+LOG = logging.getLogger(__name__)
+HEARTBEAT = 10.0
+RETRY = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """That a NIC's row should say something else; `before` is the host that it must still name."""
+
+    nic: str
+    before: str
+    host: str
+    state: str
+    reason: str
+
+    def write(self, now: int) -> tuple[Update, Guard]:
+        """The change, which must not overwrite somebody else's."""
+        values = {"host": self.host, "state": self.state, "reason": self.reason, "since": now}
+        return Update(Nic, self.nic, values), Guard(Nic, self.nic, {"host": self.before})
+
+
+def bindings(host: str, nics: Iterable[Nic], ports: Iterable[PortState]) -> Iterator[Binding]:
+    """The rows that differ from what is in force on this host.
+
+    An active NIC is here, whatever its row says. A closed one is, unless it is somewhere else. A row that says that a
+    NIC is here is cleared if no port has it. A port that is still without its number is no news.
+    """
+    best: dict[str, PortState] = {}
+    for port in ports:
+        if port.nic and (port.nic not in best or port.state is State.ACTIVE):
+            best[port.nic] = port
+    for nic in nics:
+        wanted = _wanted(host, nic, best.get(nic.id))
+        if wanted is not None and wanted != (nic.host, nic.state, nic.reason):
+            yield Binding(nic.id, nic.host, *wanted)
+
+
+def _wanted(host: str, nic: Nic, port: PortState | None) -> tuple[str, str, str] | None:
+    if port is None:
+        return ("", "", "") if nic.host == host else None
+    if port.state is State.ACTIVE:
+        return host, "up", port.reason
+    if port.state is State.CLOSED and port.ofport is not None and nic.host in ("", host):
+        return host, "closed", port.reason
+    return None
+
+
+class Reporter:
+    """The loop that writes."""
+
+    def __init__(self, settings: Settings, database: Database, gatherer: Gatherer, writer: Writer) -> None:
+        self._host = settings.host
+        self._row = str(uuid5(NAMESPACE_OID, f"sgctl host {settings.host}"))
+        self._database, self._gatherer, self._writer = database, gatherer, writer
+        self._address = _own_address(settings.db)
+        self._started = round(time() * 1000)
+        self._beaten = -HEARTBEAT
+        self._applied_sequence = -1
+        self._trouble = ""
+        self._wake = Event()
+        writer.notify(self._wake)
+
+    def run(self) -> None:
+        """Work until the process ends."""
+        pause = RETRY
+        while True:
+            self._wake.wait(pause)
+            self._wake.clear()
+            pause = RETRY if self._report() else HEARTBEAT
+
+    def _report(self) -> bool:
+        """Write what is due; true if it should be tried again soon."""
+        applied = self._writer.applied
+        if not self._database.replica.insync:
+            return True
+        try:
+            self._beat(applied)
+            again = applied is not None and applied.current and self._write_bindings(applied)
+            self._trouble = ""
+            return again
+        except Unavailable as error:
+            self._complain(str(error))
+        except (Conflict, Stale) as error:
+            LOG.debug("lost a race: %s", error)
+        return True
+
+    def _beat(self, applied: Applied | None) -> None:
+        sequence = applied.sequence if applied is not None and applied.current else self._applied_sequence
+        if monotonic() - self._beaten < HEARTBEAT and sequence == self._applied_sequence:
+            return
+        host = self._database.replica.one(Host, name=self._host)
+        row = Host(
+            id=host.id if host else self._row,
+            name=self._host,
+            address=host.address if host else self._address,
+            version=version("sgctl"),
+            seen=round(time() * 1000),
+            started=self._started,
+            applied=max(sequence, host.applied if host else 0),
+        )
+        changes = {name: getattr(row, name) for name in ("version", "seen", "started", "applied")}
+        self._database.write([Update(Host, row.id, changes) if host else Insert(row)])
+        self._beaten, self._applied_sequence = monotonic(), sequence
+
+    def _write_bindings(self, applied: Applied) -> bool:
+        nics = self._database.replica.all(Nic)
+        wanted = list(bindings(self._host, nics, applied.decision.ports))
+        now = round(time() * 1000)
+        try:
+            if wanted:
+                writes = [one.write(now) for one in wanted]
+                self._database.write([update for update, _ in writes], [guard for _, guard in writes])
+            return False
+        except Stale:
+            return self._write_singly(wanted, now)
+
+    def _write_singly(self, wanted: Iterable[Binding], now: int) -> bool:
+        """One lost race must not keep the others from being written."""
+        again = False
+        for one in wanted:
+            update, guard = one.write(now)
+            try:
+                self._database.write([update], [guard])
+            except Stale as error:
+                LOG.info("NIC %s: somebody else was faster: %s", one.nic, error)
+                again = True
+        return again
+
+    def _complain(self, text: str) -> None:
+        if text != self._trouble:
+            self._trouble = text
+            LOG.warning("cannot report: %s", text)
+
+
+def _own_address(remotes: str) -> str:
+    """The address with which this machine reaches the SG database, empty if it is on this machine."""
+    kind, _, rest = remotes.split(",", 1)[0].partition(":")
+    host = rest.rpartition(":")[0].strip("[]")
+    if kind not in ("tcp", "ssl") or not host:
+        return ""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, 9))
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])

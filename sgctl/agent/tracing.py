@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`/admin/trace`: a packet described by a query, walked through the desired flows, told in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from flows import text
+from flows.inputs import Bridge, Ip, Port
+from flows.packet import End, Packet
+from flows.tables import BY_ID
+from flows.trace import Ambiguous, Step, Switch, Walk
+from sgctl.agent.views import FlowViews, Json, numbered
+from sgctl.agent.writer import Applied
+from sgctl.binding import parse_mac
+from sgctl.errors import SgctlError
+from sgctl.rules import PROTOCOLS
+from sgctl.world import PortState
+
+KEYS = ("in_port", "src", "dst", "proto", "sport", "dport", "type", "code", "src_mac", "dst_mac", "state")
+STATES = ("new", "established", "reply")
+#: A MAC that nobody has, for ends whose MAC does not matter.
+UNKNOWN_MAC = 0x02_00_00_FE_FE_FE
+
+
+class QueryError(SgctlError):
+    """The packet is not described well."""
+
+
+def trace(applied: Applied, query: Mapping[str, str]) -> Json:
+    """What would happen to the packet that `query` describes; raises QueryError."""
+    if unknown := sorted(query.keys() - set(KEYS)):
+        raise QueryError(f"no key {unknown[0]}; keys: {', '.join(KEYS)}")
+    asked = _Asked(applied, query)
+    switch = Switch(applied.desired.values())
+    packet = asked.packet()
+    try:
+        switch.preset(packet, asked.choice("state", STATES, "new"))
+        walk = switch.walk(packet, asked.port)
+    except Ambiguous as error:
+        raise QueryError(str(error)) from error
+    except ValueError as error:
+        raise QueryError(f"state: {error}") from error
+    return _told(applied, walk)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A query, read against what is known."""
+
+    applied: Applied
+    query: Mapping[str, str]
+
+    @property
+    def port(self) -> int:
+        """The OpenFlow number of the port that the packet comes in by."""
+        name = self._needed("in_port")
+        if name == "uplink":
+            bridge = self.applied.decision.units["bridge"]
+            assert isinstance(bridge, Bridge)
+            if not bridge.uplinks:
+                raise QueryError("in_port: the bridge has no uplink")
+            return bridge.uplinks[0]
+        port = self._port_state(name)
+        if port.ofport is None:
+            raise QueryError(f"in_port: port {name} has no OpenFlow number")
+        return port.ofport
+
+    def packet(self) -> Packet:
+        """The packet itself."""
+        src, dst = self._ip("src"), self._ip("dst")
+        if src.version != dst.version:
+            raise QueryError("src and dst must be of one family")
+        a, b = End(self._source_mac(src), src), End(self._destination_mac(dst), dst)
+        proto = self.query.get("proto", "tcp").lower()
+        match proto:
+            case "tcp" | "6":
+                flags = "SA" if self.query.get("state") == "reply" else "S"
+                return Packet.tcp(a, b, self._number("dport", 80), sport=self._number("sport", 40000), flags=flags)
+            case "udp" | "17":
+                return Packet.udp(a, b, self._number("dport", 53), sport=self._number("sport", 40000))
+            case "sctp" | "132":
+                return Packet.sctp(a, b, self._number("dport", 80), sport=self._number("sport", 40000))
+            case "icmp" | "icmp6" | "icmpv6" | "1" | "58":
+                return Packet.icmp(a, b, self._number("type", 8, 255), self._number("code", 0, 255))
+            case "arp":
+                return self._arp(a, dst)
+            case "nd":
+                return self._solicitation(a, dst)
+        return Packet.ip(a, b, self._protocol(proto), bytes(16))
+
+    def _arp(self, a: End, target: Ip) -> Packet:
+        if not isinstance(target, IPv4Address):
+            raise QueryError("arp is for IPv4 addresses")
+        return Packet.arp(a, target)
+
+    def _solicitation(self, a: End, target: Ip) -> Packet:
+        if not isinstance(target, IPv6Address):
+            raise QueryError("nd is for IPv6 addresses")
+        return Packet.solicitation(a, target, lladdr=a.mac)
+
+    def _protocol(self, name: str) -> int:
+        number = int(name) if name.isascii() and name.isdigit() else PROTOCOLS.get(name, -1)
+        if not 0 <= number <= 255:
+            raise QueryError(f"proto: no protocol {name!r}")
+        return number
+
+    def choice(self, key: str, allowed: tuple[str, ...], default: str) -> str:
+        """One of some words."""
+        value = self.query.get(key, default)
+        if value not in allowed:
+            raise QueryError(f"{key}: must be one of {', '.join(allowed)}")
+        return value
+
+    def _needed(self, key: str) -> str:
+        if not self.query.get(key):
+            raise QueryError(f"{key} is missing")
+        return self.query[key]
+
+    def _ip(self, key: str) -> Ip:
+        try:
+            return ip_address(self._needed(key))
+        except ValueError as error:
+            raise QueryError(f"{key}: {error}") from error
+
+    def _number(self, key: str, default: int, highest: int = 65535) -> int:
+        value = self.query.get(key)
+        if value is None:
+            return default
+        if not (value.isascii() and value.isdigit() and int(value) <= highest):
+            raise QueryError(f"{key}: must be a number up to {highest}")
+        return int(value)
+
+    def _port_state(self, name: str) -> PortState:
+        for port in self.applied.decision.ports:
+            if port.name == name:
+                return port
+        names = ", ".join(port.name for port in self.applied.decision.ports)
+        raise QueryError(f"in_port: no port {name}; ports: uplink, {names}")
+
+    def _mac(self, key: str) -> int | None:
+        value = self.query.get(key)
+        if value is None:
+            return None
+        try:
+            parts = [int(part, 16) for part in value.split(":")]
+            return int.from_bytes(bytes(parts), "big") if len(parts) == 6 else parse_mac(value) or _bad(key)
+        except ValueError:
+            return _bad(key)
+
+    def _source_mac(self, src: Ip) -> int:
+        own = self._mac("src_mac")
+        name = self._needed("in_port")
+        if own is None and name != "uplink":
+            own = parse_mac(self._port_state(name).mac or "")
+        return own if own is not None else UNKNOWN_MAC
+
+    def _destination_mac(self, dst: Ip) -> int:
+        asked = self._mac("dst_mac")
+        if asked is not None:
+            return asked
+        units = self.applied.decision.units.values()
+        return next((one.mac for one in units if isinstance(one, Port) and dst in one.addresses), UNKNOWN_MAC)
+
+
+def _bad(key: str) -> int:
+    raise QueryError(f"{key}: not a MAC address")
+
+
+def _told(applied: Applied, walk: Walk) -> Json:
+    names = numbered(applied)
+    views = FlowViews(applied)
+    where = ", ".join(names.get(number, f"port {number}") for number in walk.outputs) or None
+    steps = [_step(views, step) for step in walk.steps]
+    return {"verdict": walk.verdict, "where": where, "reason": walk.reason, "steps": steps}
+
+
+def _step(views: FlowViews, step: Step) -> dict[str, Any]:
+    table = BY_ID[step.table]
+    flow = step.flow
+    if flow is None:
+        return {
+            "table": table.name, "flow": None, "owner": "", "note": table.miss, "actions": "drop",
+            "text": f"{table.name}: no flow matches, dropped: {table.miss}",
+        }  # fmt: skip
+    owner = views.owner_name(flow.owner)
+    verdict = "dropped: " if flow.drops else ""
+    return {
+        "table": table.name,
+        "flow": f"priority={flow.priority},{flow.match}".rstrip(","),
+        "owner": flow.owner,
+        "note": flow.note,
+        "actions": text.actions(flow.actions),
+        "text": f"{table.name}: {verdict}{flow.note or table.purpose} [{owner}]",
+    }

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one loop that changes the switch: look at the world, decide, compile, compare, apply.
+
+Callbacks only leave a note and wake the loop, so a burst of events is one turn. Nothing is sent before the switch, its
+database and the SG database have all been in sync once; after that, each counts as it last was (`sgctl.agent.gather`).
+On a new connection the installed flows are read back and compared, so a restart with an unchanged world sends nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from threading import Event
+from time import monotonic
+
+from flows.flow import Flow
+from flows.inputs import Bridge
+from flows.pipeline import build
+from flows.tables import LEARNED_COOKIE
+from sgctl.agent.gather import Gatherer
+from sgctl.agent.local import LocalBridge
+from sgctl.agent.metrics import Metrics
+from sgctl.agent.moves import Moves
+from sgctl.errors import SgctlError
+from sgctl.openflow.errors import Refused, SwitchGone
+from sgctl.openflow.switch import Switch
+from sgctl.policy import decide
+from sgctl.reconcile import Compiler, Plan, Unbuildable, plan
+from sgctl.world import Decision, Refusal, World
+
+LOG = logging.getLogger(__name__)
+TICK = 5.0
+"""Seconds after which the loop looks around though nobody has woken it."""
+AUDIT = 60.0
+"""Seconds after which the installed cookies are read again, in case somebody else has changed flows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What is in force: the world it was decided from, and the desired flows, which the switch has."""
+
+    world: World
+    decision: Decision
+    desired: Mapping[int, Flow]
+    foreign: int
+    sequence: int
+    current: bool
+
+
+class Writer:
+    """The loop of one bridge."""
+
+    def __init__(self, gatherer: Gatherer, local: LocalBridge, metrics: Metrics) -> None:
+        self.applied: Applied | None = None
+        self._gatherer, self._local, self._metrics = gatherer, local, metrics
+        self._wake = Event()
+        self._switch: Switch | None = None
+        self._installed: dict[int, int] | None = None
+        self._audited = 0.0
+        self._compiler = Compiler(lambda unit: build(unit, self._bridge))
+        self._bridge = Bridge(())
+        self._refused: dict[str, Refusal] = {}
+        self._frames: deque[int] = deque(maxlen=1024)
+        self._moves = Moves()
+        self._basis: tuple[object, ...] | None = None
+        self._listeners: list[Event] = []
+
+    @property
+    def switch(self) -> Switch | None:
+        """The switch, while it is connected."""
+        return self._switch
+
+    @property
+    def settled(self) -> bool:
+        """Whether the switch holds what follows from all that is known now."""
+        applied = self.applied
+        return not self._wake.is_set() and self._installed is not None and applied is not None and applied.current
+
+    def notify(self, event: Event) -> None:
+        """Have an event set whenever `applied` is new."""
+        self._listeners.append(event)
+
+    def wake(self, *_: object) -> None:
+        """Something has changed."""
+        self._wake.set()
+
+    def connected(self, switch: Switch) -> None:
+        """The bridge has connected; what it holds is not known yet."""
+        self._switch, self._installed = switch, None
+        self.wake()
+
+    def gone(self, switch: Switch) -> None:
+        """The bridge's connection is lost."""
+        if self._switch is switch:
+            self._switch = self._installed = None
+
+    def frame(self, port: int) -> None:
+        """A port on standby has sent a frame."""
+        self._frames.append(port)
+        self.wake()
+
+    def run(self) -> None:
+        """Work until the process ends; an error that is not the switch's absence ends it."""
+        while True:
+            self._wake.wait(TICK)
+            self._wake.clear()
+            try:
+                self._turn()
+            except SwitchGone as error:
+                LOG.warning("the switch is not there: %s", error)
+                self._installed = None
+
+    def _turn(self) -> None:
+        self._gatherer.look(self._local.look())
+        switch, world = self._switch, self._gatherer.world()
+        if switch is None or world is None:
+            return
+        if self._installed is None:
+            switch.set_fragment_mode()
+            self._read_back(switch)
+        elif monotonic() - self._audited > AUDIT:
+            self._read_back(switch)
+        self._moves.claim(self.applied, self._drain_frames())
+        world = replace(world, claimed=self._moves.claimed(world), refused=self._refused)
+        basis = (self._gatherer.known, world.ports, world.live, world.claimed, self._gatherer.current)
+        if basis != self._basis:
+            self._reconcile(switch, world)
+            self._basis = basis
+
+    def _drain_frames(self) -> list[int]:
+        return [self._frames.popleft() for _ in range(len(self._frames))]
+
+    def _read_back(self, switch: Switch) -> None:
+        """Learn what the switch holds, and have it compared."""
+        self._installed = {flow.cookie: flow.table for flow in switch.flows()}
+        self._audited = monotonic()
+        self._basis = None
+
+    def _reconcile(self, switch: Switch, world: World) -> None:
+        """Bring the switch to what follows from the world, leaving out what it refuses."""
+        known = self._gatherer.known
+        assert known is not None and self._installed is not None
+        while True:
+            decision = decide(world)
+            try:
+                desired = self._compile(decision)
+                todo = plan(desired, self._installed, frozenset({LEARNED_COOKIE}))
+                self._apply(switch, world, decision, todo)
+                break
+            except Unbuildable as error:
+                self._refuse({error.unit.owner: error.reason}, decision)
+            except Refused as error:
+                self._refuse({flow.owner: text for flow, text in error.reasons.items()}, decision)
+            world = replace(world, refused=dict(self._refused))
+        self._refused = {owner: old for owner, old in self._refused.items() if owner not in decision.units}
+        _log_changes(self.applied, decision)
+        self.applied = Applied(world, decision, dict(desired), todo.foreign, known.sequence, self._gatherer.current)
+        self._metrics.observe(decision, len(desired), todo)
+        for listener in self._listeners:
+            listener.set()
+
+    def _compile(self, decision: Decision) -> Mapping[int, Flow]:
+        bridge = decision.units.get("bridge")
+        if not isinstance(bridge, Bridge):
+            raise SgctlError("the switch refuses the flows that every bridge has")
+        if bridge != self._bridge:
+            self._bridge = bridge
+            self._compiler = Compiler(lambda unit: build(unit, bridge))
+        return self._compiler.compile(decision.units)
+
+    def _apply(self, switch: Switch, world: World, decision: Decision, todo: Plan) -> None:
+        """Change the switch; connections of addresses that come or go are forgotten while no flow lets them through."""
+        assert self._installed is not None
+        before = self.applied.decision if self.applied else None
+        opened = self._moves.opened(world, decision, before, self._installed)
+        self._forget(switch, opened)
+        started = monotonic()
+        switch.apply(todo.adds, todo.deletes)
+        self._metrics.applied(todo, monotonic() - started)
+        for cookie, _ in todo.deletes:
+            self._installed.pop(cookie, None)
+        self._installed.update((flow.cookie, flow.table) for flow in todo.adds)
+        self._forget(switch, self._moves.left(world, decision, before))
+        for frame in self._moves.announcements(world, decision, before):
+            switch.packet_out(self._bridge.uplinks[0], frame)
+
+    def _forget(self, switch: Switch, addresses: Iterable[str]) -> None:
+        for address in addresses:
+            switch.flush_conntrack(self._bridge.zone, src=address)
+            switch.flush_conntrack(self._bridge.zone, dst=address)
+
+    def _refuse(self, reasons: Mapping[str, str], decision: Decision) -> None:
+        for owner, reason in reasons.items():
+            LOG.error("the switch refuses %s: %s", owner, reason)
+            self._refused[owner] = Refusal(decision.units[owner], f"refused by the switch: {reason}")
+
+
+def _log_changes(before: Applied | None, decision: Decision) -> None:
+    """One line per port whose state or reason is new, and per problem that is."""
+    old = {port.name: port for port in before.decision.ports} if before else {}
+    for port in decision.ports:
+        was = old.pop(port.name, None)
+        if was is None or (was.state, was.reason, was.nic) != (port.state, port.reason, port.nic):
+            level = logging.WARNING if port.reason else logging.INFO
+            LOG.log(level, "port %s (%s): %s%s", port.name, port.vm or port.nic or "-", port.state,
+                    f", {port.reason}" if port.reason else "")  # fmt: skip
+    for name in old:
+        LOG.info("port %s is gone", name)
+    known = set(before.decision.problems) if before else set()
+    for problem in decision.problems:
+        if problem not in known:
+            LOG.warning("left out: %s", problem)

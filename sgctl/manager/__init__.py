@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""sgctl-manager, the ryu-manager of this project: runs os-ken applications, by default the agent and the API.
+
+This module is the only one that knows which hub drives them: eventlet, with the whole standard library patched before
+anything else is imported. os-ken's own default hub never reports a dead switch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; 0 then, 1 on an error."""
+    _choose_hub()
+    from sgctl.manager.launcher import launch
+
+    return launch(sys.argv[1:] if arguments is None else arguments)
+
+
+def _choose_hub() -> None:
+    os.environ["OSKEN_HUB_TYPE"] = "eventlet"
+    warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
+    import eventlet
+
+    eventlet.monkey_patch()

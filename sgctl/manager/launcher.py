@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the command line to running applications, and back out again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import eventlet
+from os_ken import cfg
+from os_ken.base.app_manager import AppManager
+from os_ken.controller import controller  # noqa: F401 - registers os-ken's options
+
+from sgctl.config import PROGRAM, Settings, parse
+from sgctl.dbserver import DatabaseServer
+from sgctl.errors import SgctlError
+from sgctl.manager.applications import load
+from sgctl.manager.logs import start_logging
+from sgctl.manager.ports import check_free
+from sgctl.manager.signals import End
+from sgctl.services import Services
+from sgctl.store import Database, Interest
+
+LOG = logging.getLogger(__name__)
+AGENT, API = "sgctl.agent", "sgctl.api"
+CLOSE_DEADLINE = 5.0
+#: os-ken would listen on all addresses and would never notice a dead switch.
+OSKEN_DEFAULTS: Mapping[str, object] = {
+    "ofp_listen_host": "127.0.0.1",
+    "ofp_tcp_listen_port": 6653,
+    "maximum_unreplied_echo_requests": 2,
+    "echo_request_interval": 5.0,
+}
+
+
+def launch(arguments: Sequence[str]) -> int:
+    """Run the applications until the end; the exit status."""
+    try:
+        settings = _settings(arguments)
+        start_logging(verbose=settings.verbose)
+        return _run(settings)
+    except SgctlError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 1
+
+
+def _settings(arguments: Sequence[str]) -> Settings:
+    for name, value in OSKEN_DEFAULTS.items():
+        cfg.CONF.set_default(name, value)
+    try:
+        return parse(cfg.CONF, arguments)
+    except SystemExit as end:
+        # argparse has said what is wrong (2), or has shown what was asked for (0).
+        raise SystemExit(1 if end.code else 0) from None
+
+
+def _run(settings: Settings) -> int:
+    end = End()
+    with ExitStack() as stack:
+        interest = None if API in settings.apps or AGENT not in settings.apps else Interest()
+        database = stack.enter_context(_database(settings, interest))
+        services = Services(settings, database, interest, end.fail)
+        stack.enter_context(_applications(settings, services))
+        LOG.info("%s of host %s runs %s", PROGRAM, settings.host, ", ".join(settings.apps))
+        error = end.wait()
+        if error is None:
+            LOG.info("asked to end; the switch goes on enforcing what it has")
+        else:
+            LOG.critical("ends because of an error: %s", error, exc_info=None if _plain(error) else error)
+    return 0 if error is None else 1
+
+
+def _plain(error: BaseException) -> bool:
+    return isinstance(error, SgctlError)
+
+
+@contextmanager
+def _database(settings: Settings, interest: Interest | None) -> Iterator[Database]:
+    """The SG database, embedded unless there are remotes."""
+    with ExitStack() as stack:
+        remotes = settings.db
+        if not remotes:
+            _make_state_dir(settings)
+            server = stack.enter_context(DatabaseServer(settings.state_dir, listen=settings.db_listen))
+            remotes = server.remote
+        yield stack.enter_context(Database(remotes, interest=interest))
+
+
+def _make_state_dir(settings: Settings) -> None:
+    try:
+        settings.state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if not os.access(settings.state_dir, os.W_OK | os.X_OK):
+            raise PermissionError("no permission to write there")
+    except OSError as error:
+        raise SgctlError(f"--state-dir {settings.state_dir}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _applications(settings: Settings, services: Services) -> Iterator[None]:
+    """The applications, started; closed in the end, whatever they hang in."""
+    manager = AppManager.get_instance()
+    load(manager, settings.apps)
+    if _listens(manager):
+        check_free(settings.ofp_host, settings.ofp_port, "OpenFlow (--ofp-tcp-listen-port)")
+    manager.create_contexts()
+    manager.contexts["sgctl"] = services
+    try:
+        threads: list[Any] = manager.instantiate_apps(**manager.contexts)
+        yield
+    finally:
+        with eventlet.Timeout(CLOSE_DEADLINE, False):
+            manager.close()
+            for thread in threads:
+                thread.kill()
+
+
+def _listens(manager: AppManager) -> bool:
+    """Whether an application wants switches to connect."""
+    return any("ofp_handler" in name for name in manager.applications_cls)
