@@ -43,11 +43,14 @@ class DatabaseServerError(SgctlError):
 
 
 class DatabaseServer:
-    """An `ovsdb-server` for `directory`; `listen` are further OVSDB remotes, such as ``ptcp:6641:127.0.0.1``."""
+    """An `ovsdb-server` for a state directory.
 
-    def __init__(self, directory: Path, *, listen: Sequence[str] = ()) -> None:
+    listen: further OVSDB remotes, with commas between them, such as ``ptcp:6641:127.0.0.1``.
+    """
+
+    def __init__(self, directory: Path, listen: str = "") -> None:
         self.directory = directory
-        self.listen = tuple(listen)
+        self.listen = tuple(filter(None, listen.split(",")))
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
         self._ear, self._bell = socket.socketpair()
