@@ -44,7 +44,8 @@ def decide(world: World) -> Decision:
     refusals = _Refusals(world.refused)
     kept = refusals.keep([_bridge(world, bound), *shared, *_peers(identities, numbers)])
     bound, ports = _open(world, bound, policies, refusals)
-    found = [*kept, *ports, *_fanouts(bound)]
+    pods = refusals.keep({port.segment for port in ports if isinstance(port, Port)})
+    found = [*kept, *pods, *ports, *_fanouts(bound)]
     return Decision(
         units={unit.owner: unit for unit in found},
         ports=tuple(describe(world, one) for one in bound),

@@ -151,6 +151,11 @@ def test_segment_has_all_subnets_and_the_pods_servers() -> None:
     assert (unit.segment.dhcp, unit.segment.dns) == ((ip_address("10.1.0.3"),), server)
 
 
+def test_a_pod_is_a_unit_once_for_all_its_open_ports() -> None:
+    of = replace(CLOUD, ports=(port("web1", 1), port("nag1", 2)))
+    assert only(Segment, of) == [only(Port, of)[0].segment]
+
+
 def test_fanouts_hold_all_open_ports() -> None:
     ports = (port("web1", 1), port("nag1", 33), port("cac1", 2))
     assert sorted((unit.chunk, unit.ports) for unit in only(Fanout, replace(CLOUD, ports=ports))) == [
