@@ -15,6 +15,9 @@ from typing import TypeAlias
 from flows import text
 from flows.fields import Bits, MatchField, Term
 
+Terms: TypeAlias = "Term | Iterable[Terms]"
+"""A condition, or several that must all hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -23,7 +26,7 @@ class Match:
     terms: tuple[Term, ...] = ()
 
     @classmethod
-    def of(cls, *terms: Term | Iterable[Term]) -> Match:
+    def of(cls, *terms: Terms) -> Match:
         """The conjunction of all `terms`; terms about different bits of one field become one.
 
         Raises ValueError if two terms contradict each other.
@@ -50,7 +53,7 @@ def _order(term: Term) -> int:
     return term.field.order
 
 
-def _flatten(terms: Iterable[Term | Iterable[Term]]) -> Iterator[Term]:
+def _flatten(terms: Iterable[Terms]) -> Iterator[Term]:
     for term in terms:
         if isinstance(term, Term):
             yield term

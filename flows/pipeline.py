@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pipeline: from one unit to its flows.
+
+    CLASSIFIER ─▶ guards ─▶ LOCATE ─▶ SERVICES ─▶ DESTINATION ─▶ CONNTRACK ⟲ STATE ─▶ peers, rules ─▶ COMMIT ⟲ OUTPUT
+    who are you?  is it    who is it  ARP, ND,    is the address  known?              allowed out,    remember  deliver
+                  yours?   for?       DHCP        behind it?                          allowed in?
+
+`flows.tables` declares the tables, `flows.stages` fills them. The switch should hold, for one bridge, the flows of
+the bridge itself and of each pod, port, policy, peer and part of the ports on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows.bands import Band
+from flows.flow import Flow
+from flows.inputs import Bridge, Fanout, Peer, Policy, Port, Segment, Standby, Unit
+from flows.make import drop
+from flows.stages import classifier, connections, guards, neighbours, output, peers, place, rules, services
+from flows.tables import TABLES
+
+
+def build(unit: Unit, bridge: Bridge) -> tuple[Flow, ...]:
+    """All flows that `unit` owns on `bridge`: a function of these two values alone.
+
+    Each flow has its owner, and a note: why it is there, or the reason of its drop.
+    """
+    return tuple(
+        Flow(flow.table, flow.priority, flow.match, flow.actions, unit.owner, flow.note)
+        for flow in _flows(unit, bridge)
+    )
+
+
+def _flows(unit: Unit, bridge: Bridge) -> Iterator[Flow]:
+    match unit:
+        case Bridge():
+            yield from _bridge(unit)
+        case Segment():
+            yield from place.pod_flows(unit)
+            yield from services.pod_flows(unit)
+            yield from rules.pod_flows(unit)
+        case Port():
+            yield from _port(unit, bridge)
+        case Standby():
+            yield from classifier.standby_flows(unit)
+        case Policy():
+            yield from rules.policy_flows(unit)
+        case Peer():
+            yield from peers.peer_flows(unit)
+        case Fanout():
+            yield from services.fanout_flows(unit)
+
+
+def _bridge(bridge: Bridge) -> Iterator[Flow]:
+    for table in TABLES:
+        yield drop(table, Band.MISS, table.miss)
+    for stage in (classifier, guards, place, services, neighbours, connections, peers, rules, output):
+        yield from stage.bridge_flows(bridge)
+
+
+def _port(port: Port, bridge: Bridge) -> Iterator[Flow]:
+    yield from classifier.port_flows(port)
+    yield from guards.port_flows(port, bridge)
+    yield from place.port_flows(port)
+    yield from services.port_flows(port, bridge)
+    yield from neighbours.port_flows(port)
+    yield from connections.port_flows(port)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CLASSIFIER: who sent this frame?
+
+A frame from a VM's port must carry the NIC's MAC and be IPv4, ARP, IPv6 or RARP; whatever else ends in the first
+table. Conntrack state that a frame brings along is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows import fields as f
+from flows.bands import Band
+from flows.fields import Term
+from flows.flow import Action, Controller, CtClear, Flow, Load
+from flows.inputs import Bridge, Port, Standby
+from flows.make import act, drop, go
+from flows.tables import CLASSIFIER, DELIVER, SOURCE_GUARD, WIRE_GUARD
+from flows.terms import ARP, BROADCAST_MAC, GROUP_BIT, IPV4, IPV6, RARP, speaks_ipv6
+
+#: A tag of any kind, VLAN 0 included: the bit that OVS sets in vlan_tci.
+_TAGGED = f.VLAN_TCI.masked(0x1000, 0x1000)
+#: IEEE 802.1D: never forwarded by a bridge (STP, LACP, LLDP, pause).
+_RESERVED = f.ETH_DST.masked(0x0180C2000000, 0xFFFFFFFFFFF0)
+_REVERSE_REQUEST = 3
+
+
+def bridge_flows(bridge: Bridge) -> Iterator[Flow]:
+    """Frames that are wrong whoever sent them, and frames from the uplinks."""
+    yield drop(CLASSIFIER, Band.FIRST, "tagged frame", _TAGGED)
+    yield drop(CLASSIFIER, Band.FIRST, "group MAC as source", f.ETH_SRC.masked(GROUP_BIT, GROUP_BIT))
+    yield drop(CLASSIFIER, Band.FIRST, "null MAC as source", f.ETH_SRC.eq(0))
+    yield drop(CLASSIFIER, Band.FIRST, "reserved multicast", _RESERVED)
+    for uplink in bridge.uplinks:
+        came = f.IN_PORT.eq(uplink)
+        for kind in (IPV4, ARP, IPV6):
+            yield go(CLASSIFIER, Band.ALLOW, "from the wire", came, kind, to=WIRE_GUARD, do=(CtClear(),))
+        yield drop(CLASSIFIER, Band.OTHERWISE, "unknown protocol from the wire", came)
+
+
+def port_flows(port: Port) -> Iterator[Flow]:
+    """Frames from a VM.  Without an address it may speak DHCP only, so no ARP and no RARP."""
+    came = (f.IN_PORT.eq(port.number), f.ETH_SRC.eq(port.mac))
+    for kind in _guarded(port):
+        yield go(CLASSIFIER, Band.ALLOW, "from the VM", came, kind, to=SOURCE_GUARD, do=_sender_known(port))
+    if port.addresses:
+        moved = (RARP, BROADCAST_MAC, f.ARP_OP.eq(_REVERSE_REQUEST), f.ARP_SHA.eq(port.mac), f.ARP_THA.eq(port.mac))
+        yield go(CLASSIFIER, Band.ALLOW, "the VM has moved", came, moved, to=DELIVER, do=_sender_known(port))
+    yield drop(CLASSIFIER, Band.OTHERWISE, "not the NIC's MAC, or unknown protocol", came[0])
+
+
+def standby_flows(standby: Standby) -> Iterator[Flow]:
+    """A closed port whose frames are shown to the agent, which opens it."""
+    yield act(CLASSIFIER, Band.ALLOW, "the VM arrives", f.IN_PORT.eq(standby.number), do=(Controller(),))
+
+
+def _guarded(port: Port) -> Iterator[tuple[Term, ...]]:
+    yield (IPV4,)
+    if any(one.version == 4 for one in port.addresses):
+        yield (ARP, f.ARP_SHA.eq(port.mac))
+    if speaks_ipv6(port):
+        yield (IPV6,)
+
+
+def _sender_known(port: Port) -> tuple[Action, ...]:
+    return (
+        CtClear(),
+        Load(f.SRC_PORT, port.number),
+        Load(f.SRC_LOCAL, 1),
+        Load(f.EGRESS_POLICY, port.policy),
+        Load(f.SRC_POD, port.segment.number),
+    )

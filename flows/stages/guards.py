@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SOURCE_GUARD and WIRE_GUARD: may this source say that it is this address?
+
+A VM sends from its own addresses, and from none (0.0.0.0, ::) where a standard asks for it. A frame from the wire
+never comes from an address of a VM that is here: with one conntrack zone it could ride on that VM's connections.
+Except through a router: two local VMs in different subnets meet by way of the wire, so IPv4 and IPv6 sources are
+checked only where the destination is in the source's own subnet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+from flows import fields as f
+from flows.bands import Band
+from flows.fields import Term
+from flows.flow import Flow
+from flows.inputs import Bridge, Ip, Port
+from flows.make import drop, go
+from flows.tables import LOCATE, SOURCE_GUARD, WIRE_GUARD
+from flows.terms import (
+    ADVERT,
+    ARP,
+    BROADCAST4,
+    FAMILY,
+    ICMPV6,
+    IPV4,
+    IPV6,
+    MLD_REPORTS,
+    ROUTER_SOLICIT,
+    SOLICIT,
+    UDP4,
+    UNSPECIFIED4,
+    UNSPECIFIED6,
+    WHOLE,
+    destination,
+    link_local,
+    nd_addresses,
+    networks,
+    sender,
+    source,
+    speaks_ipv6,
+)
+
+_PROBE = (ARP, f.ARP_OP.eq(1), f.ARP_SPA.eq(0))
+_DISCOVER = (*UDP4, WHOLE, UNSPECIFIED4, BROADCAST4, f.UDP_SRC.eq(68), f.UDP_DST.eq(67))
+#: What a host sends before it has an address: duplicate address detection, router solicitation, MLD reports.
+_BEFORE_ADDRESS = (SOLICIT, ROUTER_SOLICIT, *MLD_REPORTS)
+_IMPOSSIBLE = networks("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "ff00::/8")
+
+
+def bridge_flows(bridge: Bridge) -> Iterator[Flow]:
+    """Packets without a source address, what is left, and sources that cannot be."""
+    yield go(SOURCE_GUARD, Band.ALLOW, "DHCP before an address", _DISCOVER, to=LOCATE)
+    yield go(SOURCE_GUARD, Band.ALLOW, "ARP probe", _PROBE, to=LOCATE)
+    for kind in _BEFORE_ADDRESS:
+        terms = (*ICMPV6, UNSPECIFIED6, f.ICMPV6_TYPE.eq(kind))
+        yield go(SOURCE_GUARD, Band.ALLOW, "ND before an address", terms, to=LOCATE)
+    yield drop(SOURCE_GUARD, Band.OTHERWISE, "IPv4 source not the NIC's", IPV4)
+    yield drop(SOURCE_GUARD, Band.OTHERWISE, "IPv6 source not the NIC's", IPV6)
+    yield drop(SOURCE_GUARD, Band.OTHERWISE, "ARP sender not the NIC's", ARP)
+    if bridge.uplinks:
+        yield from _wire_flows()
+
+
+def _wire_flows() -> Iterator[Flow]:
+    for network in _IMPOSSIBLE:
+        yield drop(WIRE_GUARD, Band.REFUSE, "impossible source", FAMILY[network.version], source(network))
+    detection = (*ICMPV6, UNSPECIFIED6, f.ICMPV6_TYPE.eq(SOLICIT))
+    yield go(WIRE_GUARD, Band.EXCEPT, "duplicate address detection", detection, to=LOCATE)
+    for kind in (IPV4, ARP, IPV6):
+        yield go(WIRE_GUARD, Band.ALLOW, "from the wire", kind, to=LOCATE)
+
+
+def port_flows(port: Port, bridge: Bridge) -> Iterator[Flow]:
+    """What a VM may send from, and what others may not."""
+    for address in port.addresses:
+        yield go(SOURCE_GUARD, Band.ALLOW, "own address", sender(port), _from(address), to=LOCATE)
+        if isinstance(address, IPv4Address):
+            terms = (ARP, f.ARP_SPA.eq(int(address)))
+            yield go(SOURCE_GUARD, Band.ALLOW, "own address in ARP", sender(port), terms, to=LOCATE)
+    derived = link_local(port.mac)
+    if speaks_ipv6(port) and derived not in port.addresses:
+        yield go(SOURCE_GUARD, Band.ALLOW, "own link-local address", sender(port), _from(derived), to=LOCATE)
+    if bridge.uplinks:
+        yield from _claims(port)
+
+
+def _from(address: Ip) -> tuple[Term, ...]:
+    return (FAMILY[address.version], source(address))
+
+
+def _claims(port: Port) -> Iterator[Flow]:
+    """Frames from the wire that claim to be this VM."""
+    yield drop(WIRE_GUARD, Band.FIRST, "MAC of a VM here, from the wire", f.ETH_SRC.eq(port.mac))
+    for address in port.addresses:
+        for subnet in _own_subnet(address, port):
+            reason = "address of a VM here, from the wire"
+            yield drop(WIRE_GUARD, Band.FIRST, reason, _from(address), subnet)
+        if isinstance(address, IPv4Address):
+            reason = "ARP sender of a VM here, from the wire"
+            yield drop(WIRE_GUARD, Band.FIRST, reason, ARP, f.ARP_SPA.eq(int(address)))
+    for own in nd_addresses(port):
+        yield from _nd_claims(own, routed=own in port.addresses)
+
+
+def _nd_claims(own: IPv6Address, *, routed: bool) -> Iterator[Flow]:
+    reason = "ND of a VM here, from the wire"
+    asks = (*ICMPV6, f.ICMPV6_TYPE.eq(SOLICIT)) if routed else (IPV6,)
+    yield drop(WIRE_GUARD, Band.FIRST, reason, asks, source(own))
+    yield drop(WIRE_GUARD, Band.FIRST, reason, ICMPV6, f.ICMPV6_TYPE.eq(ADVERT), f.ND_TARGET.eq(int(own)))
+
+
+def _own_subnet(address: Ip, port: Port) -> tuple[tuple[Term, ...], ...]:
+    """Destinations to which a packet from `address` crosses no router; all, if its subnet is not known."""
+    subnets = [one for one in port.segment.subnets if one.version == address.version and address in one]
+    return tuple((destination(one),) for one in subnets) or ((),)

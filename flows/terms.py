@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conditions that several stages share, by name."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
+
+from flows import fields as f
+from flows.fields import MatchField, Term
+from flows.inputs import Ip, Network, Port
+
+IPV4 = f.ETH_TYPE.eq(0x0800)
+ARP = f.ETH_TYPE.eq(0x0806)
+RARP = f.ETH_TYPE.eq(0x8035)
+IPV6 = f.ETH_TYPE.eq(0x86DD)
+#: The condition that a packet is of IP version 4 or 6.
+FAMILY = {4: IPV4, 6: IPV6}
+
+ICMP_PROTO, TCP_PROTO, UDP_PROTO, ICMPV6_PROTO, SCTP_PROTO = 1, 6, 17, 58, 132
+UDP4 = (IPV4, f.IP_PROTO.eq(UDP_PROTO))
+UDP6 = (IPV6, f.IP_PROTO.eq(UDP_PROTO))
+ICMPV6 = (IPV6, f.IP_PROTO.eq(ICMPV6_PROTO))
+
+FROM_VM = f.SRC_LOCAL.eq(1)
+FROM_WIRE = f.SRC_LOCAL.eq(0)
+FOR_VM = f.DST_LOCAL.eq(1)
+FOR_WIRE = f.DST_LOCAL.eq(0)
+
+GROUP_BIT = 1 << 40
+GROUP_MAC = f.ETH_DST.masked(GROUP_BIT, GROUP_BIT)
+BROADCAST_MAC = f.ETH_DST.eq(f.ETH_DST.full)
+WHOLE = f.IP_FRAG.masked(0, 3)
+LATER_FRAGMENT = f.IP_FRAG.masked(3, 3)
+
+UNSPECIFIED4 = f.IPV4_SRC.eq(0)
+BROADCAST4 = f.IPV4_DST.eq(f.IPV4_DST.full)
+UNSPECIFIED6 = f.IPV6_SRC.eq(0)
+LINK_LOCAL = IPv6Network("fe80::/10")
+LINK_MULTICAST = IPv6Network("ff02::/16")
+
+#: ICMPv6 types, RFC 4861, RFC 2710 and RFC 3810.
+MLD_QUERY, MLD_REPORT, MLD_DONE, ROUTER_SOLICIT, ROUTER_ADVERT, SOLICIT, ADVERT, REDIRECT = range(130, 138)
+MLD2_REPORT = 143
+MLD_REPORTS = (MLD_REPORT, MLD_DONE, MLD2_REPORT)
+
+_SRC: dict[int, MatchField] = {4: f.IPV4_SRC, 6: f.IPV6_SRC}
+_DST: dict[int, MatchField] = {4: f.IPV4_DST, 6: f.IPV6_DST}
+
+
+def source(of: Ip | Network) -> Term:
+    """The packet comes from this address or network."""
+    return _inside(_SRC[of.version], of)
+
+
+def destination(of: Ip | Network) -> Term:
+    """The packet goes to this address or network."""
+    return _inside(_DST[of.version], of)
+
+
+def _inside(field: MatchField, of: Ip | Network) -> Term:
+    if isinstance(of, IPv4Address | IPv6Address):
+        return field.eq(int(of))
+    return field.prefix(int(of.network_address), of.prefixlen)
+
+
+def sender(port: Port) -> tuple[Term, ...]:
+    """The packet comes from this VM."""
+    return (f.SRC_PORT.eq(port.number), FROM_VM)
+
+
+def icmpv6(kind: int) -> tuple[Term, ...]:
+    """ICMPv6 of this type, code 0, in one piece."""
+    return (*ICMPV6, WHOLE, f.ICMPV6_TYPE.eq(kind), f.ICMPV6_CODE.eq(0))
+
+
+def neighbour_discovery(kind: int) -> tuple[Term, ...]:
+    """Neighbour or router discovery of this type that has not crossed a router: its hop limit is 255 (RFC 4861)."""
+    return (*icmpv6(kind), f.IP_TTL.eq(255))
+
+
+def link_local(mac: int) -> IPv6Address:
+    """The link-local address that a host derives from its MAC (modified EUI-64, RFC 4291)."""
+    interface = (mac >> 24 << 40 | 0xFFFE << 24 | mac & 0xFFFFFF) ^ 1 << 57
+    return IPv6Address(0xFE80 << 112 | interface)
+
+
+def speaks_ipv6(port: Port) -> bool:
+    """True if IPv6 is open for this port: its NIC has an IPv6 address, or its pod an IPv6 subnet."""
+    return any(one.version == 6 for one in (*port.addresses, *port.segment.subnets))
+
+
+def nd_addresses(port: Port) -> tuple[IPv6Address, ...]:
+    """The addresses that a port may announce by neighbour discovery: its IPv6 addresses and its link-local one."""
+    own = tuple(one for one in port.addresses if isinstance(one, IPv6Address))
+    derived = link_local(port.mac)
+    return own if derived in own or not speaks_ipv6(port) else (*own, derived)
+
+
+def networks(*texts: str) -> tuple[Network, ...]:
+    """Networks from their text form."""
+    return tuple(map(ip_network, texts))

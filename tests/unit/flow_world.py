@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A hypervisor with one of everything, as values for `flows.pipeline.build`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+
+from flows.flow import Flow
+from flows.inputs import Bridge, Fanout, Peer, Policy, Port, Rule, Segment, Service, Standby, Unit
+from flows.pipeline import build
+
+UPLINK = 100
+TCP, UDP, ICMP, SCTP, GRE = 6, 17, 1, 132, 47
+OPEN, WEB, LOCKED = 0x0A11, 0x3EB, 0x10C
+NAGIOS = 0x4A6105
+
+POD = Segment(
+    subnets=(ip_network("10.1.0.0/24"), ip_network("fd00:1::/64")),
+    dhcp=(ip_address("10.1.0.2"), ip_address("fd00:1::2")),
+    dns=(ip_address("10.1.0.2"), ip_address("fd00:1::2")),
+)
+OTHER_POD = Segment(
+    subnets=(ip_network("10.2.0.0/24"),), dhcp=(ip_address("10.2.0.2"),), dns=(ip_address("10.2.0.2"),)
+)
+
+
+def mac_of(number: int) -> int:
+    return 0x020000000000 | number
+
+
+def port(number: int, *addresses: str, policy: int = OPEN, segment: Segment = POD) -> Port:
+    own = tuple(map(ip_address, addresses))
+    return Port(f"nic{number}", number, mac_of(number), own, policy, segment)
+
+
+def rule(number: int, service: Service, cidr: str | None = None, *identities: int) -> Rule:
+    return Rule(number, service, ip_network(cidr) if cidr else None, identities)
+
+
+BRIDGE = Bridge(uplinks=(UPLINK,))
+#: A client, whose groups have no egress rules; a web server; a VM that may send to 10.1.0.9 and answer pings; one in
+#: another pod, behind the router; one that has no address yet.
+CLIENT = port(1, "10.1.0.11", "fd00:1::11")
+SERVER = port(2, "10.1.0.12", "10.1.0.99", "fd00:1::12", policy=WEB)
+CAGED = port(3, "10.1.0.13", "fd00:1::13", policy=LOCKED)
+FAR = port(4, "10.2.0.14", policy=WEB, segment=OTHER_POD)
+BLANK = port(5)
+PORTS = (CLIENT, SERVER, CAGED, FAR, BLANK)
+
+POLICIES = (
+    Policy(OPEN, egress_open=True),
+    Policy(
+        WEB,
+        egress_open=True,
+        ingress=(
+            rule(0x80, Service(TCP, 80, 83), "10.1.0.0/16"),
+            rule(0x86, Service(TCP, 80, 80), "fd00:1::/64"),
+            rule(0x1489, Service(TCP, 12489, 12489), None, NAGIOS),
+            rule(0x08, Service(ICMP, icmp_type=8, icmp_code=0), "0.0.0.0/0"),
+            rule(0x88, Service(ICMP, icmp_type=128), "::/0"),
+            rule(0x53, Service(UDP, 5300, 5300), "10.1.0.0/24"),
+            rule(0x84, Service(SCTP, 5, 5), "10.1.0.0/24"),
+            rule(0x2F, Service(GRE), "10.1.0.11/32"),
+        ),
+    ),
+    Policy(
+        LOCKED,
+        egress_open=False,
+        egress=(rule(0x99, Service(TCP, 1, 1023), "10.1.0.9/32"),),
+        ingress=(rule(0x1, Service(), "10.1.0.11/32"),),
+    ),
+)
+PEERS = (
+    Peer(ip_address("10.3.0.77"), ingress_identity=NAGIOS),
+    Peer(ip_address("fd00:3::77"), egress_identity=7, ingress_identity=NAGIOS),
+)
+FANOUTS = (Fanout(1, (1, 2)), Fanout(7, (3, 4, 5)))
+UNITS: tuple[Unit, ...] = (BRIDGE, POD, OTHER_POD, *PORTS, Standby("nic9", 9), *POLICIES, *PEERS, *FANOUTS)
+
+
+def flows_of(units: Iterable[Unit] = UNITS, bridge: Bridge = BRIDGE) -> tuple[Flow, ...]:
+    """All flows of a bridge."""
+    return tuple(flow for unit in units for flow in build(unit, bridge))
