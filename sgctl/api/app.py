@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The os-ken application that serves the API in a sgctl-manager process."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from os_ken.base.app_manager import OSKenApp
+
+from sgctl.api.bootstrap import bootstrap
+from sgctl.api.catalogue import catalogue
+from sgctl.api.execute import Executor
+from sgctl.api.server import endpoint, listen, serve
+from sgctl.api.settings import Settings
+from sgctl.api.sweep import sweep_forever
+from sgctl.api.webapp import PATH, Application
+from sgctl.services import Services
+
+LOG = logging.getLogger(__name__)
+
+_PATIENCE = 5.0
+
+
+class ApiApp(OSKenApp):  # type: ignore[misc]
+    """Serves the API once the database is in sync; the socket is there at once, so that early clients just wait."""
+
+    # os-ken looks for classes of the very module that it was told to load.
+    __module__ = "sgctl.api"
+
+    def __init__(self, *args: Any, sgctl: Services, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._services = sgctl
+        options = sgctl.settings
+        self._endpoint = endpoint(options.api_host, options.api_port, PATH)
+        self._socket = listen(options.api_host, options.api_port)
+        self._threads: list[Any] = []
+
+    def start(self) -> Any:
+        """Start serving; os-ken calls this once."""
+        thread = super().start()
+        self._threads.append(self._services.spawn(self._serve))
+        return thread
+
+    def close(self) -> None:
+        """Stop; os-ken calls this when it ends."""
+        for thread in self._threads:
+            thread.kill()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        services = self._services
+        while not services.database.wait_insync(_PATIENCE):
+            LOG.warning("still waiting for the SG database")
+        bootstrap(
+            services.database, services.settings.state_dir, endpoint=self._endpoint, now=round(time.time() * 1000)
+        )
+        settings = Settings(endpoint=self._endpoint, server=services.settings.host)
+        executor = Executor(services.database, catalogue(), settings)
+        self._threads.append(services.spawn(sweep_forever, services.database, settings))
+        LOG.info("the API is at %s", self._endpoint)
+        serve(self._socket, Application(executor, catalogue()))

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first start on a new database: the root admin account, and a file with its key.
+
+The file is written before the account, and the account gets the key that is in the file: whenever the process dies,
+the next start completes what is missing. Of several servers that start at once one makes the account.
+"""
+
+from __future__ import annotations
+
+import configparser
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_urlsafe
+from uuid import NAMESPACE_OID, uuid5
+
+from sgctl.errors import Conflict, SgctlError
+from sgctl.model import Account, Group, Key, Record, User
+from sgctl.store import Database, Insert
+
+LOG = logging.getLogger(__name__)
+
+ADMIN = "admin"
+FILE = "admin.ini"
+_SECTION = "cloudstack"
+_KEY_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A key pair. Its secret is not shown by accident."""
+
+    key: str
+    secret: str
+
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"Credentials({self.key!r})"
+
+
+def bootstrap(database: Database, state_dir: Path, *, endpoint: str, now: int) -> None:
+    """Make the root admin account unless there is one; `now` in milliseconds."""
+    if _admin_exists(database):
+        return
+    path = state_dir / FILE
+    credentials, ours = _credentials(path, endpoint)
+    try:
+        database.write([Insert(row) for row in _rows(credentials, now)], comment="the first start")
+    except Conflict:
+        LOG.info("another server has made the root admin account")
+        if ours:
+            path.unlink(missing_ok=True)
+    else:
+        LOG.info("made the root admin account %s; its key is in %s", ADMIN, path)
+
+
+def _admin_exists(database: Database) -> bool:
+    return database.replica.one(Account, name_key=ADMIN) is not None
+
+
+def _rows(credentials: Credentials, now: int) -> list[Record]:
+    account, user = _id("account"), _id("user")
+    return [
+        Account(id=account, name=ADMIN, name_key=ADMIN, type=1, created=now),
+        Group(
+            id=_id("group"),
+            account=account,
+            name="default",
+            name_key="default",
+            description="Default Security Group",
+            created=now,
+        ),
+        User(id=user, account=account, username=ADMIN, firstname="Root", lastname="Admin", created=now),
+        Key(id=_id("key"), user=user, api_key=credentials.key, secret=credentials.secret, created=now),
+    ]
+
+
+def _id(what: str) -> str:
+    return str(uuid5(NAMESPACE_OID, f"sgctl admin {what}"))
+
+
+def _credentials(path: Path, endpoint: str) -> tuple[Credentials, bool]:
+    """What is in the file, or new ones that are written to it; says whether they are new."""
+    known = _read(path)
+    if known:
+        return known, False
+    new = Credentials(token_urlsafe(_KEY_BYTES), token_urlsafe(_KEY_BYTES))
+    if _write(path, endpoint, new):
+        return new, True
+    known = _read(path)
+    if known is None:
+        raise SgctlError(f"{path} came and went")
+    return known, False
+
+
+def _read(path: Path) -> Credentials | None:
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        if not parser.read(path, encoding="utf-8"):
+            return None
+        return Credentials(parser[_SECTION]["key"], parser[_SECTION]["secret"])
+    except (OSError, UnicodeError, KeyError, configparser.Error) as error:
+        raise SgctlError(f"{path} exists, but has no key and secret of the root admin: {error}") from error
+
+
+def _write(path: Path, endpoint: str, credentials: Credentials) -> bool:
+    """Make the whole file, readable by its owner only; False if there is one."""
+    text = f"[{_SECTION}]\nendpoint = {endpoint}\nkey = {credentials.key}\nsecret = {credentials.secret}\n"
+    # The file appears under its name complete, or not at all; mkstemp makes it with mode 0600.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(temporary)
+    return True

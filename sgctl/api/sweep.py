@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forgetting what nobody asks about any more: finished jobs and destroyed VMs."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+
+from sgctl.api.settings import Settings
+from sgctl.errors import StoreError
+from sgctl.model import Job, Vm
+from sgctl.store import Change, Database, Delete
+
+LOG = logging.getLogger(__name__)
+
+_EVERY = 60.0
+_BATCH = 500
+
+
+def sweep_forever(database: Database, settings: Settings) -> None:
+    """Sweep now and then, at a time of its own for each server."""
+    while True:
+        time.sleep(random.uniform(0.5, 1.5) * _EVERY)
+        try:
+            sweep(database, settings, now=round(time.time() * 1000))
+        except StoreError as error:
+            # Another server was faster, or the database is away: there is a next time.
+            LOG.info("not swept this time: %s", error)
+
+
+def sweep(database: Database, settings: Settings, *, now: int) -> int:
+    """Delete what is older than `settings.job_keep_ms`; how much it was."""
+    oldest = now - settings.job_keep_ms
+    reads = database.replica
+    old: list[Change] = [Delete(Job, job.id) for job in reads.all(Job) if job.completed and job.completed < oldest]
+    old += [
+        Delete(Vm, vm.id)
+        for vm in reads.all(Vm)
+        if vm.wanted == "Destroyed" and vm.created < oldest and _last_job(reads.find(Job, instance=vm.id)) < oldest
+    ]
+    for start in range(0, len(old), _BATCH):
+        database.write(old[start : start + _BATCH], comment="sweep")
+    return len(old)
+
+
+def _last_job(jobs: list[Job]) -> int:
+    return max((job.completed for job in jobs), default=0)
