@@ -24,6 +24,8 @@ def run(session: Session) -> None:
     job = job_of(answer)
     if job is not None and session.invocation.wait:
         answer = _wait(session, command, job)
+    elif command.verb == "list" and not {"page", "pagesize"} & {name.lower() for name in params}:
+        answer = _whole(session, command, params, answer)
     _show(session, command, answer, columns)
 
 
@@ -31,6 +33,22 @@ def _check_names(params: dict[str, str]) -> None:
     for name in params:
         if name.lower() in RESERVED:
             raise UsageError(f"parameter {name} is set by sgctl itself and cannot be given")
+
+
+def _whole(session: Session, command: Command, params: dict[str, str], answer: dict[str, Any]) -> dict[str, Any]:
+    """`answer` with the pages that follow it: a server gives no more than so many objects at a time."""
+    key, found = views.subject(answer)
+    if not key or not isinstance(found, list) or not found:
+        return answer
+    items, size, page = list(found), len(found), 1
+    total = answer.get("count")
+    while isinstance(total, int) and len(items) < total:
+        page += 1
+        more = session.client.call(command.name, {**params, "page": str(page), "pagesize": str(size)}).get(key)
+        if not more:
+            break
+        items += more
+    return {**answer, key: items}
 
 
 def _wait(session: Session, command: Command, job: str) -> dict[str, Any]:

@@ -273,6 +273,28 @@ def test_json_and_yaml_carry_every_value(cloud: Api, text: str) -> None:
     assert yaml.safe_load(cloud.run("list", "zones", "--output", "yaml").out) == content
 
 
+def test_a_list_longer_than_a_page_is_fetched_to_its_end(cloud: Api) -> None:
+    groups = [{"id": str(number), "name": f"g{number}"} for number in range(5)]
+
+    def page(params: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        start = (int(params.get("page", 1)) - 1) * 2
+        return 200, {"count": 5, "securitygroup": groups[start : start + 2]}
+
+    cloud.answers["listSecurityGroups"] = page
+    result = cloud.run("list", "securitygroups", "-o", "json")
+    assert result.json == {"count": 5, "securitygroup": groups}
+    assert cloud.asked("listSecurityGroups") == [{}, {"page": "2", "pagesize": "2"}, {"page": "3", "pagesize": "2"}]
+
+
+def test_a_list_that_shrinks_meanwhile_ends(cloud: Api) -> None:
+    cloud.answers["listSecurityGroups"] = lambda params: (
+        (200, {"count": 5}) if "page" in params else (200, {"count": 5, "securitygroup": [{"name": "a"}]})
+    )
+    result = cloud.run("list", "securitygroups")
+    assert result.status == 0
+    assert result.err == "1 of 5 shown; page=N pagesize=M shows others\n"
+
+
 def test_a_page_says_that_there_is_more(cloud: Api) -> None:
     cloud.answer("listSecurityGroups", {"count": 3, "securitygroup": [{"name": "a"}, {"name": "b"}]})
     result = cloud.run("list", "securitygroups", "page=1", "pagesize=2")

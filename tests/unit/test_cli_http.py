@@ -55,7 +55,7 @@ def test_answers_that_are_none(said: bytes, message: str) -> None:
 
 
 def test_silence() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(Unreachable, match="within 0.2 s"):
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(Unreachable, match="no answer within"):
         request(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=0.2)
 
 
