@@ -10,7 +10,7 @@ PYTHON := $(VENV)/bin/python
 BASE_PYTHON ?= python3
 READY := $(VENV)/.ready
 PACKAGES := openvswitch-switch iproute2 iputils-ping util-linux dnsmasq-base busybox isc-dhcp-client \
-	tcpdump shellcheck netcat-openbsd ca-certificates
+	tcpdump shellcheck netcat-openbsd zsh ca-certificates
 WORKERS ?= 2
 SHELL_FILES := .ci/run devstack/plugin.sh devstack/settings $(wildcard devstack/lab/*.sh)
 

@@ -33,7 +33,7 @@ class Demo:
 
     def say(self, text: str) -> None:
         """One line of progress."""
-        self.console.print(f"[dim]{time.monotonic() - self.started:5.1f} s[/]  {text}", highlight=False)
+        self.console.print(f"[dim]{time.monotonic() - self.started:5.1f} s[/]  {text}", highlight=False, soft_wrap=True)
 
     def expect(self, what: str, right: bool) -> None:
         """One statement that must be true."""

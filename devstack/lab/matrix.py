@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What probes saw, as a table for people: who, on what, whom; expected and seen."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -28,26 +30,20 @@ def cell(probes: Sequence[Seen]) -> Text:
     return Text("open", "green") if probes[0].cell.reachable else Text("·", "dim")
 
 
-def matrix(title: str, seen: Iterable[Seen]) -> Table:
-    """A row for each service and source, a column for each target, all in the order of their first appearance."""
-    fields: dict[tuple[str, str], dict[str, list[Seen]]] = {}
-    targets: dict[str, None] = {}
+def matrix(title: str, seen: Sequence[Seen]) -> Table:
+    """A section for each service, a row for each source, a column for each target, in the order of the probes."""
+    names = dict.fromkeys(name for one in seen for name in (one.cell.source.name, one.cell.target_name))
+    targets = {one.cell.target_name for one in seen}
+    columns = [name for name in names if name in targets]
+    fields: dict[tuple[str, str], dict[str, list[Seen]]] = defaultdict(lambda: defaultdict(list))
     for one in seen:
-        target = one.cell.target_name
-        targets[target] = None
-        fields.setdefault((one.cell.service, one.cell.source.name), {}).setdefault(target, []).append(one)
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for heading in ("on what", "who", *(f"→ {target}" for target in targets)):
-        table.add_column(heading)
-    previous = ""
-    for (service, source), row in sorted(fields.items(), key=lambda item: _service_order(item[0][0], fields)):
-        if previous and service != previous:
-            table.add_section()
-        cells = [cell(row.get(target, [])) for target in targets]
-        table.add_row(service if service != previous else "", source, *cells)
-        previous = service
+        fields[one.cell.service, one.cell.source.name][one.cell.target_name].append(one)
+    table = Table(
+        "on what", "who → whom", *columns, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD
+    )
+    for service in dict.fromkeys(service for service, _ in fields):
+        table.add_section()
+        for source in (name for name in names if (service, name) in fields):
+            row = fields[service, source]
+            table.add_row(service, source, *(cell(row[target]) for target in columns))
     return table
-
-
-def _service_order(service: str, fields: Iterable[tuple[str, str]]) -> int:
-    return list(dict.fromkeys(name for name, _ in fields)).index(service)

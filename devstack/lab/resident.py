@@ -8,6 +8,7 @@ there is told by a lock that its process holds, so a crash leaves nothing that c
 import fcntl
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -60,7 +61,7 @@ class Resident:
     """The lab of a directory."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        self.directory = directory.absolute()
         self.file = directory / "lab.json"
         self.log = directory / "lab.log"
 
@@ -124,7 +125,8 @@ class Resident:
             time.sleep(0.1)
         self._relay(heard, say)
         wrapper = self.directory / "lab"
-        wrapper.write_text(f'#!/bin/sh\ncd {ROOT} && exec {sys.executable} -m devstack.lab "$@"\n')
+        call = shlex.join([sys.executable, "-m", "devstack.lab", "--directory", str(self.directory)])
+        wrapper.write_text(f'#!/bin/sh\ncd {shlex.quote(str(ROOT))} && exec {call} "$@"\n')
         wrapper.chmod(0o700)
         description = self.description()
         assert description is not None

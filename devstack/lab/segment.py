@@ -59,8 +59,8 @@ def skip_duplicate_detection(namespace: Namespace) -> None:
 
 
 def add_gateways(namespace: Namespace, gateways: Iterable[str]) -> None:
-    """Send what is not local to these, one of each IP version."""
-    namespace.ip(*(f"route add {'::/0' if ':' in gateway else 'default'} via {gateway}" for gateway in gateways))
+    """Send what is not local to these, one of each IP version, whatever has been advertised meanwhile."""
+    namespace.ip(*(f"route replace {'::/0' if ':' in gateway else 'default'} via {gateway}" for gateway in gateways))
 
 
 class Segment:
