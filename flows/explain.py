@@ -44,10 +44,7 @@ def _step(step: Step, names: Mapping[int, str], ports: Mapping[int, str]) -> Exp
     if flow is None:
         return Explained(table, None, "", "", "", f"{table}: {seen}no flow matches, the packet is dropped.")
     note = flow.note or (str(flow.match) or "any packet")
-    if flow.drops:
-        done = "the packet is dropped"
-    else:
-        done = ", ".join(_all_words(flow.actions, step.headers, names, ports))
+    done = "the packet is dropped" if flow.drops else ", ".join(_all_words(flow.actions, step.headers, names, ports))
     sentence = f"{table}: {seen}{note}; {done}."
     return Explained(table, str(flow), flow.owner, flow.note, text.actions(flow.actions), sentence)
 
