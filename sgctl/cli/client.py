@@ -67,11 +67,10 @@ class ApiClient:
     def _refusal(self, status: int, content: Mapping[str, Any], command: str) -> ApiError:
         text = str(content.get("errortext") or "the API gave no reason")
         hint = ""
-        if status == 401:
-            hint = (
-                f"check the key and the secret in {self.access.source}, this machine's clock, "
-                f"and that the account may call {command}"
-            )
+        if status == 401 and "credentials" in text:
+            hint = f"check the key and the secret in {self.access.source}, and this machine's clock"
+        elif status in (401, 432):
+            hint = f"the account of {self.access.source} may not call {command}, or the API has no such command"
         return ApiError(_code(content.get("errorcode"), status), text, hint)
 
     def result(self, job: str, waiting: Callable[[float], None]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ OWN = {
 }
 """The commands that are not the API's."""
 
+_UNTOLD = "Nothing more is known of it as long as the API cannot be asked."
+
 
 def run(session: Session, words: tuple[str, ...]) -> None:
     """Show help on `words`."""
@@ -66,6 +68,8 @@ def _help_on_api(session: Session, words: tuple[str, ...]) -> None:
     elif len(words) == 1 and (commands := catalogue.of_verb(words[0])):
         rows = tuple((other.spelling, _sentence(other.description)) for other in commands)
         session.show({"api": [_as_dict(other) for other in commands]}, lambda: [Table(("command", ""), rows)])
+    elif (known := BUILT_IN.find(words)) is not None:
+        raise CliError(f"the API does not offer {known.name} to this account")
     else:
         meant = " or ".join(f"`{other.spelling}`" for other in catalogue.similar(words))
         hint = f"did you mean {meant}?" if meant else "`sgctl help` lists the verbs"
@@ -80,7 +84,7 @@ def _sentence(text: str) -> str:
 def _command_blocks(command: Command) -> list[Block]:
     waits = " It is a job, which is waited for." if command.isasync else ""
     title = f"sgctl {command.spelling} key=value ...    ({command.name})"
-    described = f"{command.description.rstrip('.')}.{waits}" if command.description else waits.strip()
+    described = f"{command.description.rstrip('.')}.{waits}" if command.description else _UNTOLD
     if not command.params:
         return [Text("\n\n".join(part for part in (title, described) if part))]
     params = sorted(command.params, key=lambda param: (not param.required, param.name))

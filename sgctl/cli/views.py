@@ -14,13 +14,13 @@ _COLUMNS = {
     "pod": ("name", "zonename", "gateway", "netmask", "startip", "endip", "dhcpservers", "dnsservers", "id"),
     "vlaniprange": ("startip", "endip", "gateway", "netmask", "startipv6", "endipv6", "ip6cidr", "ip6gateway", "id"),
     "host": ("name", "state", "ipaddress", "zonename", "podname", "version", "id"),
-    "account": ("name", "accounttype", "state", "domain", "id"),
+    "account": ("name", "roletype", "state", "domain", "id"),
     "user": ("username", "account", "state", "email", "id"),
     "domain": ("path", "name", "level", "id"),
     "network": ("name", "type", "zonename", "cidr", "gateway", "id"),
     "template": ("name", "ostypename", "hypervisor", "format", "id"),
     "serviceoffering": ("name", "cpunumber", "memory", "id"),
-    "asyncjobs": ("cmd", "jobstatus", "created", "completed", "jobid"),
+    "networkoffering": ("name", "guestiptype", "state", "id"),
     "api": ("name", "isasync", "description"),
 }
 """Columns of the lists whose objects need no words of their own."""
@@ -146,6 +146,17 @@ def _nic_row(nic: Object) -> dict[str, str]:
     }
 
 
+def _job_row(job: Object) -> dict[str, str]:
+    status = cell(job.get("jobstatus"))
+    return {
+        "command": cell(job.get("cmd")),
+        "state": {"0": "running", "1": "done", "2": "failed"}.get(status, status),
+        "created": cell(job.get("created")),
+        "completed": cell(job.get("completed")),
+        "jobid": cell(job.get("jobid")),
+    }
+
+
 def _addresses(nic: Object) -> list[str]:
     """Every address of a NIC, its secondary ones too."""
     own = [str(nic[name]) for name in ("ipaddress", "ip6address") if nic.get(name)]
@@ -157,6 +168,7 @@ _ROWS: dict[str, Callable[[Object], dict[str, str]]] = {
     "virtualmachine": _vm_row,
     "loadbalancerruleinstance": _vm_row,
     "nic": _nic_row,
+    "asyncjobs": _job_row,
 }
 
 
@@ -199,9 +211,12 @@ def cell(value: Any) -> str:
 
 
 def _brief(item: Any) -> str:
-    """An object within another: a group by its name, a NIC by its addresses, anything else in full."""
-    if isinstance(item, dict) and "macaddress" in item:
+    """An object within another: a rule in words, a NIC by its addresses, others by their names or in full."""
+    if not isinstance(item, dict):
+        return cell(item)
+    if "ruleid" in item:
+        return f"{traffic(item)} {peer(item)} ({item['ruleid']})"
+    if "macaddress" in item:
         return " ".join((str(item["macaddress"]), *_addresses(item)))
-    if isinstance(item, dict) and "name" in item and "id" in item:
-        return f"{item['name']} ({item['id']})"
-    return cell(item)
+    name = item.get("name") or item.get("username")
+    return f"{name} ({item['id']})" if name and "id" in item else cell(item)

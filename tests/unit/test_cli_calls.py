@@ -332,6 +332,11 @@ def test_help_needs_no_api(tmp_path: Path) -> None:
     assert "authorize securitygroupegress" in bare.out
 
 
+def test_help_on_a_command_of_others(cloud: Api) -> None:
+    result = cloud.run("help", "create", "zone")
+    assert (result.status, result.err) == (1, "sgctl: error: the API does not offer createZone to this account\n")
+
+
 def test_help_on_what_is_not_there(cloud: Api) -> None:
     result = cloud.run(*shlex.split("help list zonez"))
     assert (result.status, result.out) == (2, "")

@@ -114,6 +114,18 @@ def test_a_job_shows_its_state_then_its_result() -> None:
     assert shown({**job, "jobresult": {"success": True}}).endswith("\n\ndone\n")
 
 
+def test_jobs_are_listed_with_their_state_in_a_word() -> None:
+    jobs = [{"cmd": "addIpToNic", "jobstatus": status, "jobid": f"j-{status}"} for status in (0, 1, 2)]
+    lines = shown({"count": 3, "asyncjobs": jobs}).splitlines()
+    assert [line.split()[1] for line in lines] == ["state", "running", "done", "failed"]
+
+
+def test_objects_within_others_are_named() -> None:
+    assert views.cell(WEB_RULES[1:2]) == "tcp 12489 operator/nagios (r2)"
+    assert views.cell([{"id": "u-1", "username": "bob", "email": "b@x"}]) == "bob (u-1)"
+    assert views.cell([{"vmid": "v", "vmip": None}]) == "vmid=v"
+
+
 @pytest.mark.parametrize("success", [True, "true"])
 def test_success(success: object) -> None:
     assert shown({"success": success}) == "done\n"
