@@ -42,7 +42,7 @@ def bridge_flows(_: Bridge) -> Iterator[Flow]:
     terms = (_SOLICITS, UNSPECIFIED6)
     yield drop(ND_GUARD, Band.REFUSE, "duplicate address detection of a foreign address", terms)
     yield go(ND_GUARD, Band.ALLOW, "asks without its MAC", _SOLICITS, f.ND_SLL.eq(0), to=NEIGHBOUR)
-    yield go(NEIGHBOUR, Band.REFUSE, "to one host", FOR_VM, to=DELIVER)
+    yield go(NEIGHBOUR, Band.EXCEPT, "to one host", FOR_VM, to=DELIVER)
     yield go(NEIGHBOUR, Band.OTHERWISE, "asked of the wire", FROM_VM, to=DELIVER)
 
 

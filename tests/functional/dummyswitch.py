@@ -126,8 +126,16 @@ class DummySwitch:
 
     def load(self, flows: Iterable[Flow]) -> None:
         """Hold these flows and no others, and know no connection."""
-        self._ofctl("replace-flows", BRIDGE, "-", stdin="\n".join(map(str, flows)) + "\n")
+        self.replace(flows)
         self.control("dpctl/flush-conntrack")
+
+    def replace(self, flows: Iterable[Flow]) -> None:
+        """Hold these flows and no others; connections stay."""
+        self._ofctl("replace-flows", BRIDGE, "-", stdin="\n".join(map(str, flows)) + "\n")
+
+    def differences(self, flows: Path) -> str:
+        """What ovs-ofctl finds different between the switch and a file of flows."""
+        return self._ofctl("diff-flows", BRIDGE, str(flows))
 
     def send(self, frame: bytes, port: int) -> None:
         """Let a frame come in by a port. No cached datapath flow decides over it: learned flows count at once."""

@@ -10,7 +10,7 @@ from flows.flow import Flow
 from flows.inputs import Bridge, Fanout, Peer, Policy, Port, Rule, Segment, Service, Standby, Unit
 from flows.pipeline import build
 
-UPLINK = 100
+UPLINK = 8
 TCP, UDP, ICMP, SCTP, GRE = 6, 17, 1, 132, 47
 OPEN, WEB, LOCKED = 0x0A11, 0x3EB, 0x10C
 NAGIOS = 0x4A6105
@@ -20,9 +20,7 @@ POD = Segment(
     dhcp=(ip_address("10.1.0.2"), ip_address("fd00:1::2")),
     dns=(ip_address("10.1.0.2"), ip_address("fd00:1::2")),
 )
-OTHER_POD = Segment(
-    subnets=(ip_network("10.2.0.0/24"),), dhcp=(ip_address("10.2.0.2"),), dns=(ip_address("10.2.0.2"),)
-)
+OTHER_POD = Segment(subnets=(ip_network("10.2.0.0/24"),), dhcp=(ip_address("10.2.0.2"),), dns=(ip_address("10.2.0.2"),))
 
 
 def mac_of(number: int) -> int:
@@ -76,7 +74,7 @@ PEERS = (
     Peer(ip_address("fd00:3::77"), egress_identity=7, ingress_identity=NAGIOS),
 )
 FANOUTS = (Fanout(1, (1, 2)), Fanout(7, (3, 4, 5)))
-UNITS: tuple[Unit, ...] = (BRIDGE, POD, OTHER_POD, *PORTS, Standby("nic9", 9), *POLICIES, *PEERS, *FANOUTS)
+UNITS: tuple[Unit, ...] = (BRIDGE, POD, OTHER_POD, *PORTS, Standby("nic7", 7), *POLICIES, *PEERS, *FANOUTS)
 
 
 def flows_of(units: Iterable[Unit] = UNITS, bridge: Bridge = BRIDGE) -> tuple[Flow, ...]:
