@@ -33,8 +33,8 @@ LOG = logging.getLogger(__name__)
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _POLL_SECONDS = 0.02
-_STEADY_SECONDS = 10.0
-_BACKOFF_SECONDS = (0.1, 5.0)
+_STEADY_SECONDS = 1.0
+_BACKOFF_SECONDS = (0.1, 2.0)
 _LOG_BYTES = 1 << 20
 
 
@@ -53,6 +53,9 @@ class DatabaseServer:
         self.listen = tuple(filter(None, listen.split(",")))
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
         self._ear, self._bell = socket.socketpair()
         self._settled, self._stopping = Event(), False
         self._failure: SgctlError | None = None
@@ -83,7 +86,7 @@ class DatabaseServer:
             raise
 
     def stop(self) -> None:
-        """End the server; what it has answered is on disk."""
+        """End the server; what it has answered is on disk. It can be started again."""
         self._stopping = True
         self._bell.close()
         if self._thread.ident is not None:
@@ -91,6 +94,7 @@ class DatabaseServer:
         self._ear.close()
         if self._lock is not None:
             self._lock.close()
+        self._reset()
 
     def __enter__(self) -> Self:
         self.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from threading import Event, Lock, Thread, current_thread
 from time import monotonic, sleep
 from types import TracebackType
@@ -101,24 +102,23 @@ class Database:
         """Make one durable transaction; when this returns it is on disk and in the replica.
 
         Raises `Conflict`, `Stale`, `Referenced` or `StoreError` if nothing was changed, `Unavailable` if the database
-        could not be asked; only if that is `uncertain` the change may have been made all the same.
+        could not be asked; only if that is `uncertain` the change may have been made all the same. A `deadline` given
+        here also is the time to wait for a connection.
         """
         if current_thread() is self._thread:
             raise RuntimeError("a write from within on_change would wait for itself")
         request = Request(operations(changes, guards, comment))
         until = monotonic() + (self._deadline if deadline is None else deadline)
-        if not self.connected and not self._await_connection(until):
-            raise Unavailable(f"there is no connection to the database {self.remotes}")
+        begin = until if self.connected or deadline is not None else min(until, monotonic() + self._patience)
         self._queue.append(request)
         self._alarm.ring()
-        if not request.done.wait(max(0.0, until - monotonic())):
-            uncertain = not request.withdraw()
-            raise Unavailable(f"the database {self.remotes} did not answer in time", uncertain=uncertain)
+        if not request.done.wait(begin - monotonic()) and request.withdraw():
+            with suppress(ValueError):
+                self._queue.remove(request)
+            raise Unavailable(f"there is no connection to the database {self.remotes}")
+        if not request.done.wait(until - monotonic()):
+            raise Unavailable(f"the database {self.remotes} did not answer in time", uncertain=True)
         request.check()
-
-    def _await_connection(self, until: float) -> bool:
-        self._insync.wait(max(0.0, min(self._patience, until - monotonic())))
-        return self.connected
 
     def _watch(self) -> None:
         with self._lock:

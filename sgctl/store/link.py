@@ -21,7 +21,7 @@ from sgctl.store.wire import FastSession
 LOG = logging.getLogger(__name__)
 #: Milliseconds between attempts to connect: the first and the longest wait, each up to twice as long at random, for
 #: the server's listen backlog is only 10 deep and a cloud of agents loses it at the same moment.
-_BACKOFF = {"unix": (100, 500), "tcp": (1000, 4000), "ssl": (1000, 4000)}
+_BACKOFF = {"unix": (50, 200), "tcp": (1000, 4000), "ssl": (1000, 4000)}
 _PROBE_MS = 5000
 
 

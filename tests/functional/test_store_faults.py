@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the store promises when the server dies, hangs, is away, or cannot write."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from sgctl.dbserver import DatabaseServer
+from sgctl.errors import StoreError, Unavailable
+from sgctl.model import Group, Host
+from sgctl.store import Database, Delete, Insert, Update
+from sgctl.store.replica import Changes
+from tests.functional.store_server import (
+    ACME,
+    BASE,
+    DB,
+    HERE,
+    WEB,
+    connected,
+    eventually,
+    held,
+    offline,
+    served,
+    truth,
+    where,
+)
+from tests.unit.store_rows import group
+
+
+@pytest.fixture
+def server() -> Iterator[DatabaseServer]:
+    with served() as server:
+        yield server
+
+
+@pytest.fixture
+def database(server: DatabaseServer) -> Iterator[Database]:
+    with connected(server) as database:
+        database.write([Insert(row) for row in BASE])
+        yield database
+
+
+def kill(server: DatabaseServer) -> None:
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def away(server: DatabaseServer, database: Database) -> Iterator[None]:
+    """The same files without a server, until the client has noticed."""
+    server.stop()
+    eventually(lambda: not database.connected)
+    yield
+    server.start()
+
+
+def test_answered_writes_survive_a_kill(server: DatabaseServer, database: Database) -> None:
+    for number in range(6):
+        row = group(f"g{number}", ACME)
+        database.write([Insert(row)])
+        kill(server)
+        assert database.replica.get(Group, row.id) == row
+        eventually(lambda: not database.connected, 5)
+        assert database.wait_insync(10)
+        assert database.replica.get(Group, row.id) == row
+    assert held(database) == truth(server)
+
+
+def test_kills_amid_writes_leave_all_or_nothing(server: DatabaseServer, database: Database) -> None:
+    answered, unsure = set[str](), set[str]()
+
+    def write_pairs() -> None:
+        for number in range(400):
+            pair = [group(f"{number} {half}", ACME) for half in "ab"]
+            try:
+                database.write([Insert(row) for row in pair])
+            except Unavailable as error:
+                unsure.update(row.id for row in pair if error.uncertain)
+            else:
+                answered.update(row.id for row in pair)
+
+    writer = Thread(target=write_pairs)
+    writer.start()
+    for _ in range(3):
+        time.sleep(0.1)
+        if server.pid is not None:
+            kill(server)
+    writer.join()
+    assert database.wait_insync(10)
+    found = held(database)[Group].keys() - {WEB.id, DB.id}
+    assert answered <= found <= answered | unsure
+    assert len(found) % 2 == 0
+    assert held(database) == truth(server)
+
+
+def test_a_write_during_an_absence_fails_soon_and_clearly(server: DatabaseServer, database: Database) -> None:
+    with away(server, database):
+        assert not database.replica.insync
+        assert database.replica.get(Group, WEB.id) == WEB
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="no connection") as caught:
+            database.write([Update(Group, WEB.id, {"name": "x"})])
+        assert time.monotonic() - began < 2
+        assert not caught.value.uncertain
+    database.write([Update(Group, WEB.id, {"name": "x"})], deadline=10)
+
+
+def test_a_write_waits_for_a_short_absence(server: DatabaseServer, database: Database) -> None:
+    kill(server)
+    eventually(lambda: not database.connected)
+    database.write([Update(Group, WEB.id, {"name": "x"})])
+    assert held(database) == truth(server)
+
+
+def test_a_hanging_server_is_given_up_at_the_deadline(server: DatabaseServer, database: Database) -> None:
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="in time") as caught:
+            database.write([Update(Group, WEB.id, {"name": "x"})], deadline=0.5)
+        assert time.monotonic() - began < 1
+        assert caught.value.uncertain
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    database.write([Update(Group, DB.id, {"name": "y"})])
+    assert held(database) == truth(server)
+
+
+def test_changes_during_an_absence_are_noticed(server: DatabaseServer, database: Database) -> None:
+    machines = [HERE.machine(ACME, WEB) for _ in range(3)]
+    database.write([Insert(row) for machine in machines for row in machine])
+    changed: list[Changes] = []
+    with away(server, database):
+        database.replica.on_change(changed.append)
+        gone = [{"op": "delete", "table": row.TABLE, "where": where(row)} for row in machines[0]]
+        offline(server, *gone, {"op": "update", "table": "Group", "where": where(WEB), "row": {"description": "new"}})
+        offline(server, {"op": "insert", "table": "Host", "row": {"name": "h9"}})
+    assert database.wait_insync(10)
+    assert held(database) == truth(server)
+    told = {id for changes in changed for _, id in changes}
+    assert told == {row.id for row in machines[0]} | {WEB.id} | database.replica.ids(Host)
+    assert database.replica.get(Group, WEB.id) == replace(WEB, description="new")
+
+
+def test_many_clients_come_back(server: DatabaseServer, database: Database) -> None:
+    clients = [Database(server.remote) for _ in range(30)]
+    try:
+        for client in clients:
+            client.start()
+        assert all(client.wait_insync(10) for client in clients)
+        kill(server)
+        eventually(lambda: not any(client.connected for client in clients))
+        database.write([Delete(Group, DB.id)], deadline=10)
+        eventually(lambda: all(client.replica.insync for client in clients))
+        assert all(held(client) == held(database) for client in clients)
+    finally:
+        for client in clients:
+            client.stop()
+
+
+def test_a_full_disk_refuses_writes_and_keeps_what_was_answered() -> None:
+    with tempfile.TemporaryDirectory(prefix="sgfull") as directory:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "sgfull", directory], check=True)
+        try:
+            _fill(Path(directory))
+        finally:
+            subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+def _fill(directory: Path) -> None:
+    with DatabaseServer(directory) as server, connected(server) as database:
+        database.write([Insert(row) for row in BASE])
+        written = []
+        with pytest.raises(StoreError):
+            for number in range(200):
+                row = replace(group(f"g{number}", ACME), description="x" * 2000)
+                database.write([Insert(row)])
+                written.append(row)
+        assert written
+        assert all(database.replica.get(Group, row.id) == row for row in written)
+        subprocess.run(["mount", "-o", "remount,size=1m", str(directory)], check=True)
+        assert database.wait_insync(10)
+        database.write([Insert(group("later", ACME))], deadline=10)
+        assert held(database) == truth(server)
+        assert {row.id for row in written} <= truth(server)[Group].keys()
+
+
+def test_stopping_ends_writes_that_wait() -> None:
+    database = Database("unix:/nonexistent/sg.sock", patience=5)
+    database.start()
+    assert database.alive and not database.connected
+    failed: list[Unavailable] = []
+
+    def write() -> None:
+        with pytest.raises(Unavailable) as caught:
+            database.write([Insert(WEB)], deadline=3)
+        failed.append(caught.value)
+
+    writer = Thread(target=write)
+    writer.start()
+    time.sleep(0.1)
+    database.stop()
+    writer.join(1)
+    assert not writer.is_alive()
+    assert failed and not database.alive
