@@ -99,11 +99,12 @@ class BridgeApp(app_manager.OSKenApp):  # type: ignore[misc]
 
     def _contend(self, newcomer: Any) -> None:
         """Two connections of one bridge: keep the old one if it answers, otherwise its death was not yet noticed."""
-        if self._switch is not None:
+        while self._switch is not None:
+            datapath = self._datapath
             try:
                 self._switch.drain(PROBE_DEADLINE)
             except SwitchGone:
-                self._lost(self._datapath)
+                self._lost(datapath)
             else:
                 LOG.warning("refused a second connection of datapath %016x from %s", newcomer.id, newcomer.address)
                 newcomer.close()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from itertools import takewhile
 from struct import Struct
+from struct import error as StructError
 from typing import Any
 
 from flows.fields import Bits, MatchField, Term
@@ -32,6 +33,9 @@ from flows.flow import (
     Resubmit,
     SetField,
 )
+
+INEXPRESSIBLE = (ValueError, OverflowError, StructError)
+"""What the functions here raise about a flow that OpenFlow has no words for."""
 
 VERSION = 5
 FLOW_MOD = 14
@@ -211,6 +215,8 @@ def _learn_constant(one: Term) -> bytes:
 
 
 def _learn_copy(new: Bits, old: Bits) -> bytes:
+    if new.width != old.width:
+        raise ValueError(f"a learned flow cannot compare {new} with {old}")
     return _learn_subject(old, 0) + oxm(new.of) + _pack_short(new.first)
 
 

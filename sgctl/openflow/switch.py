@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from struct import error as StructError
 
 from flows.flow import Action, Flow, Output
 from sgctl.openflow import encode, messages, ofctl, replies
@@ -103,7 +102,7 @@ class Switch:
         for index, flow in enumerate(adds):
             try:
                 encoded.append(encode.flow_mod(flow, talk.xid(index)))
-            except (ValueError, OverflowError, StructError) as error:
+            except encode.INEXPRESSIBLE as error:
                 impossible[flow] = f"cannot be expressed in OpenFlow: {error}"
         if impossible:
             raise Refused(impossible)
