@@ -113,6 +113,12 @@ class Switch:
         self.conntrack = Conntrack()
         self._learned: list[Flow] = []
 
+    def install(self, flows: Iterable[Flow]) -> None:
+        """Hold these flows in place of the others; connections and learned flows stay."""
+        self.index = Index(flows)
+        for flow in self._learned:
+            self.index.replace(flow)
+
     @property
     def learned(self) -> tuple[Flow, ...]:
         """Flows that packets have installed."""

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small cloud in two forms: what somebody asked for, and the network of walkers that sgctl makes of it.
+
+`Cloud` says what there is: pods, groups with rules, VMs on hypervisors. `Net` compiles it as an agent does (rows,
+policy, flows), gives each hypervisor a `Switch`, and carries packets from VM to VM: over the pod's wire, by a router
+between pods, in at every uplink that the frame reaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from ipaddress import ip_address, ip_network
+from itertools import chain
+
+from flows.inputs import Ip
+from flows.packet import End, Packet
+from flows.pipeline import build
+from flows.trace import Switch, Walk
+from sgctl.localport import LocalPort
+from sgctl.model import Account, Address, Group, Member, Nic, Pod, Range, Rule, Vm, Zone, member_id
+from sgctl.policy import units
+from sgctl.world import World, by_id
+from tests.unit.worlds import uid
+
+UPLINK = 100
+ROUTER_MAC = 0x0200000000FE
+PROTOS = {"tcp": 6, "udp": 17, "icmp": 1, "sctp": 132, "gre": 47, "all": -1}
+RESOLVER = "10.9.0.2"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A rule: ``ingress`` or ``egress``, protocol, ports or ICMP type and code, and a CIDR or the name of a group."""
+
+    direction: str
+    protocol: str
+    first: int = -1
+    last: int = -1
+    peer: str = "0.0.0.0/0"
+
+    @property
+    def is_group(self) -> bool:
+        return self.peer[0].isalpha() and "/" in self.peer and ":" not in self.peer
+
+
+def allow(text: str) -> Spec:
+    """A rule in short: ``in tcp/80-90 from acme/web``, ``out udp/53 to 10.0.0.0/8``, ``in icmp/8,0 from ::/0``."""
+    way, service, _, peer = text.split()
+    protocol, _, numbers = service.partition("/")
+    first, last = -1, -1
+    if numbers:
+        parts = numbers.split("," if protocol == "icmp" else "-")
+        first, last = int(parts[0]), int(parts[-1])
+    return Spec({"in": "ingress", "out": "egress"}[way], protocol, first, last, peer)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A VM: its hypervisor, groups and addresses (the pod follows from them)."""
+
+    host: str
+    groups: tuple[str, ...]
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Pods by name with their subnets, groups (``account/name``) with their rules, VMs by name."""
+
+    pods: Mapping[str, tuple[str, ...]]
+    groups: Mapping[str, tuple[Spec, ...]]
+    vms: Mapping[str, Guest]
+
+    @cached_property
+    def hosts(self) -> list[str]:
+        return sorted({vm.host for vm in self.vms.values()})
+
+    def pod_of(self, address: Ip | str) -> str | None:
+        """The pod in whose subnets an address is."""
+        one = ip_address(address)
+        nets = ((name, ip_network(net)) for name, subnets in self.pods.items() for net in subnets)
+        return next((name for name, net in nets if one.version == net.version and one in net), None)
+
+    def mac(self, vm: str) -> int:
+        return 0x020000000100 | list(self.vms).index(vm)
+
+    def port(self, vm: str) -> int:
+        return list(self.vms).index(vm) + 1
+
+    def owner(self, address: Ip | str) -> str | None:
+        """The VM with this address."""
+        return next((name for name, vm in self.vms.items() if str(address) in vm.addresses), None)
+
+    def end(self, address: str, of: str) -> End:
+        """One end of a packet in the eyes of VM `of`: by its own MAC in the same pod, else behind the router."""
+        owner = self.owner(address)
+        near = owner is not None and self.pod_of(address) == self.pod_of(self.vms[of].addresses[0])
+        return End(self.mac(owner) if near and owner else ROUTER_MAC, ip_address(address))
+
+
+def world(cloud: Cloud, host: str) -> World:
+    """The rows of a cloud, and the ports of one hypervisor."""
+    accounts = {group.split("/")[0] for group in cloud.groups}
+    here = [name for name, vm in cloud.vms.items() if vm.host == host]
+    taps = (LocalPort(uuid=uid(f"tap {n}"), name=f"tap-{n}", ofport=cloud.port(n), iface_id=uid(n)) for n in here)
+    uplink = LocalPort(uuid=uid("uplink"), name="uplink", ofport=UPLINK, role="uplink")
+    return World(
+        host=host,
+        ports=(*taps, uplink),
+        live=frozenset(cloud.hosts),
+        accounts=by_id(Account(id=uid(name), name=name, name_key=name) for name in accounts),
+        zones=by_id([Zone(id=uid("zone"), name="zone", internal_dns1=RESOLVER)]),
+        pods=by_id(_pod(name, subnets) for name, subnets in cloud.pods.items()),
+        ranges=tuple(chain.from_iterable(_ranges(name, subnets) for name, subnets in cloud.pods.items())),
+        groups=by_id(_group(name) for name in cloud.groups),
+        rules=tuple(_rule(group, n, spec) for group, specs in cloud.groups.items() for n, spec in enumerate(specs)),
+        vms=by_id(_vm(cloud, name) for name in cloud.vms),
+        nics=by_id(_nic(cloud, name) for name in cloud.vms),
+        addresses=tuple(
+            Address(id=uid(f"address {text}"), address=text, nic=uid(name))
+            for name, vm in cloud.vms.items()
+            for text in vm.addresses
+        ),
+        members=tuple(
+            Member(id=member_id(uid(group), text), group=uid(group), nic=uid(name), address=text)
+            for name, vm in cloud.vms.items()
+            for group in vm.groups
+            for text in vm.addresses
+        ),
+    )
+
+
+def _pod(name: str, subnets: Iterable[str]) -> Pod:
+    net = ip_network(next(iter(subnets)))
+    return Pod(
+        id=uid(name), name=name, zone=uid("zone"), gateway=str(net[1]), netmask=str(net.netmask),
+        start_ip=str(net[10]), end_ip=str(net[-2]),
+    )  # fmt: skip
+
+
+def _ranges(name: str, subnets: Iterable[str]) -> Iterator[Range]:
+    for subnet in subnets:
+        net = ip_network(subnet)
+        if net.version == 6:
+            yield Range(
+                id=uid(f"range {net}"), zone=uid("zone"), pod=uid(name), ip6_cidr=subnet, ip6_gateway=str(net[1])
+            )
+
+
+def _group(name: str) -> Group:
+    account, _, short = name.partition("/")
+    return Group(id=uid(name), account=uid(account), name=short, name_key=short)
+
+
+def _rule(group: str, number: int, spec: Spec) -> Rule:
+    return Rule(
+        id=uid(f"{group} {number} {spec}"), group=uid(group), direction=spec.direction, protocol=spec.protocol,
+        proto=PROTOS[spec.protocol], first=spec.first, last=spec.last, digest=str(number),
+        cidr="" if spec.is_group else spec.peer, peer=uid(spec.peer) if spec.is_group else None,
+    )  # fmt: skip
+
+
+def _vm(cloud: Cloud, name: str) -> Vm:
+    pod = cloud.pod_of(cloud.vms[name].addresses[0])
+    return Vm(id=uid(f"vm {name}"), name=name, account=uid("acme"), zone=uid("zone"), pod=uid(str(pod)))
+
+
+def _nic(cloud: Cloud, name: str) -> Nic:
+    vm, mac = cloud.vms[name], cloud.mac(name).to_bytes(6, "big").hex(":")
+    pod = cloud.pod_of(vm.addresses[0])
+    return Nic(
+        id=uid(name), vm=uid(f"vm {name}"), account=uid("acme"), pod=uid(str(pod)), mac=mac,
+        groups=frozenset(map(uid, vm.groups)), host=vm.host, state="up",
+    )  # fmt: skip
+
+
+@dataclass
+class Net:
+    """The cloud at work."""
+
+    cloud: Cloud
+    switches: dict[str, Switch] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.become(self.cloud)
+
+    def become(self, cloud: Cloud) -> None:
+        """The cloud changes; connections stay."""
+        self.cloud = cloud
+        for host in cloud.hosts:
+            here = units(world(cloud, host)).values()
+            bridge = next(unit for unit in here if unit.owner == "bridge")
+            self.switches.setdefault(host, Switch([])).install(flow for unit in here for flow in build(unit, bridge))
+
+    def forget(self) -> None:
+        for switch in self.switches.values():
+            switch.forget()
+
+    def send(self, packet: Packet, vm: str) -> set[str]:
+        """Whom a VM's frame reaches: names of VMs, ``outside`` for a packet that the router sends on."""
+        host = self.cloud.vms[vm].host
+        return self._spread(packet, host, self.switches[host].walk(packet, self.cloud.port(vm)))
+
+    def send_from_outside(self, packet: Packet) -> set[str]:
+        """The same for a packet that comes to the router from elsewhere."""
+        return self._routed(packet)
+
+    def _spread(self, packet: Packet, host: str, walk: Walk) -> set[str]:
+        reached: set[str] = set()
+        for port in walk.outputs:
+            if port != UPLINK:
+                reached.add(next(name for name in self.cloud.vms if self.cloud.port(name) == port))
+            elif packet.ends[1].mac == ROUTER_MAC:
+                reached |= self._routed(packet)
+            else:
+                reached |= self._on_wire(packet, self.cloud.pod_of(packet.ends[0].ip), except_host=host)
+        return reached
+
+    def _routed(self, packet: Packet) -> set[str]:
+        """The router gives the packet to its receiver's MAC, in the receiver's pod."""
+        receiver = self.cloud.owner(packet.ends[1].ip)
+        if receiver is None:
+            return {"outside"}
+        mac = self.cloud.mac(receiver).to_bytes(6, "big") + ROUTER_MAC.to_bytes(6, "big")
+        return self._on_wire(Packet.parse(mac + packet.frame[12:]), self.cloud.pod_of(packet.ends[1].ip))
+
+    def _on_wire(self, packet: Packet, pod: str | None, except_host: str = "") -> set[str]:
+        """The physical network floods the frame to all hypervisors of the pod: only the receiver's may deliver it."""
+        reached: set[str] = set()
+        for host in self.cloud.hosts:
+            pods = {self.cloud.pod_of(vm.addresses[0]) for vm in self.cloud.vms.values() if vm.host == host}
+            if host != except_host and pod in pods:
+                reached |= self._spread(packet, host, self.switches[host].walk(packet, UPLINK))
+        return reached
+
+
+def packet(service: str, a: End, b: End) -> Packet:
+    """The first packet of ``tcp/80``, ``udp/53``, ``sctp/5``, ``icmp/8,0`` or ``gre``."""
+    protocol, _, numbers = service.partition("/")
+    if protocol == "icmp":
+        kind, code = map(int, numbers.split(","))
+        return Packet.icmp6(a, b, kind, code) if b.ip.version == 6 else Packet.icmp(a, b, kind, code)
+    if protocol == "gre":
+        return Packet.ip(a, b, PROTOS["gre"], bytes(8))
+    make = {"tcp": Packet.tcp, "udp": Packet.udp, "sctp": Packet.sctp}[protocol]
+    return make(a, b, int(numbers))
