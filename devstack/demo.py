@@ -103,10 +103,10 @@ class Demo:
 
     def resolvers(self, example: Example) -> None:
         """DNS is always there, whatever the groups say."""
-        for number, name in ((1, "db1"), (2, "nagios1")):
-            server, vm = f"10.{number}.0.2", example.vm(name)
-            right = vm.resolve(server, name) == [vm.address()]
-            self.expect(f"{name} asks its pod's resolver {server} for its own name", right)
+        for number, name, other in ((1, "db1", "web2"), (2, "nagios1", "web1")):
+            server = f"10.{number}.0.2"
+            right = example.vm(name).resolve(server, other) == [example.vm(other).address()]
+            self.expect(f"{name} asks its pod's resolver {server} for {other}'s address", right)
 
 
 def main() -> int:

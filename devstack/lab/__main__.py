@@ -3,7 +3,6 @@
 
 import argparse
 import os
-from ipaddress import ip_interface
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,13 +25,13 @@ The lab is up: {vms}; hypervisors hv1 and hv2.
 
 Enter a VM, or run something in it:
   {lab} exec nagios1
-  {lab} exec nagios1 nc -zvw1 {web1} 80          (the shop's web servers are open to all)
-  {lab} exec nagios1 nc -zvw1 {web1} 12489       (their monitoring agents to nobody, yet)
-  {lab} exec nagios1 ping -c1 -W1 {db1}           (the database answers web servers only, on tcp/5432)
+  {lab} exec nagios1 nc -zvw1 web1 80         (the shop's web servers are open to all)
+  {lab} exec nagios1 nc -zvw1 web1 12489      (their monitoring agents to nobody, yet)
+  {lab} exec nagios1 ping -c1 -W1 db1         (the database answers web servers only, on tcp/5432)
 
 Let monitoring in, as the tenant who owns the web servers:
   {lab} as shop {rule}
-  {lab} exec nagios1 nc -zvw1 {web1} 12489
+  {lab} exec nagios1 nc -zvw1 web1 12489
   {lab} as shop sgctl list securitygroups securitygroupname=web
 
 Look at a hypervisor:
@@ -48,11 +47,9 @@ def guide(directory: Path, description: Description) -> str:
     """What to try, with this lab's addresses."""
     command = directory / "lab"
     shown = command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command
-    first = {name: str(ip_interface(addresses[0]).ip) for name, addresses in description.addresses.items()}
     return GUIDE.format(
-        lab=shown, vms=", ".join(description.addresses), web1=first["web1"], db1=first["db1"], rule=MISSION_RULE,
-        accounts=", ".join(description.environments),
-    )  # fmt: skip
+        lab=shown, vms=", ".join(description.addresses), rule=MISSION_RULE, accounts=", ".join(description.environments)
+    )
 
 
 def status(description: Description) -> str:

@@ -108,6 +108,10 @@ class Sniffer:
     guest: Guest
     number: int
 
+    def total(self) -> int:
+        """How many frames have arrived."""
+        return int(self.guest.call("frames", number=self.number, clear=False)["total"])
+
     def frames(self, containing: bytes = b"", *, clear: bool = False) -> list[bytes]:
         """The frames so far (the first 20,000) that hold these bytes; `clear` forgets all afterwards."""
         answer = self.guest.call("frames", number=self.number, clear=clear)

@@ -9,7 +9,7 @@ from typing import Any
 from devstack.lab.api import Account, first_admin
 from devstack.lab.hypervisor import Hypervisor
 from devstack.lab.manager import Manager
-from devstack.lab.namespace import Lab, wait_for
+from devstack.lab.namespace import Lab, Namespace, wait_for
 from devstack.lab.podserver import PodServer, Reservation
 from devstack.lab.segment import Router, Segment, add_addresses
 from devstack.lab.vm import VM
@@ -76,7 +76,7 @@ class Cloud:
         self.machines: dict[str, Machine] = {}
         self._manage(self.desk, 250)
 
-    def _manage(self, namespace: Any, number: int) -> None:
+    def _manage(self, namespace: Namespace, number: int) -> None:
         self.management.connect(namespace, "mgmt0")
         add_addresses(namespace, "mgmt0", [f"{MANAGEMENT}.{number}/24"])
 
@@ -216,7 +216,7 @@ class Cloud:
         return Machine(order, vm, str(answer["id"]), str(nic["id"]), str(nic["macaddress"]), port)
 
     def reserve(self) -> None:
-        """Give the pods' DHCP servers the NICs that the API knows, as an orchestrator does."""
+        """Give each pod's server its NICs and all names that the API knows, as an orchestrator does."""
         known = [
             Reservation(str(vm["name"]), str(nic["macaddress"]), tuple(
                 str(nic[key]) for key in ("ipaddress", "ip6address") if nic.get(key)
@@ -225,7 +225,7 @@ class Cloud:
             for nic in vm["nic"]
         ]  # fmt: skip
         for pod in self.pods:
-            pod.server.reserve(one for one in known if pod.holds(one.addresses[0]))
+            pod.server.reserve([one for one in known if pod.holds(one.addresses[0])], named=known)
 
     def wait_running(self, machines: Iterable[Machine], *, timeout: float = 15.0) -> None:
         """Wait until the API says of every VM that it runs, on the right host."""

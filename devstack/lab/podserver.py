@@ -3,7 +3,7 @@
 
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_interface
 
@@ -64,7 +64,7 @@ class PodServer:
         segment.connect(self.namespace, "eth0", mac=mac)
         add_addresses(self.namespace, "eth0", self.addresses)
         add_gateways(self.namespace, gateways)
-        self._write([])
+        self._write([], [])
         (self.directory / "dnsmasq.conf").write_text("\n".join(self._settings(list(gateways))) + "\n")
         self._process = self._start()
 
@@ -103,14 +103,13 @@ class PodServer:
         wait_for(f"{self.namespace.name}: dnsmasq", serving)
         return process
 
-    def _write(self, reservations: Iterable[Reservation]) -> None:
-        known = list(reservations)
-        (self.directory / "reservations").write_text("".join(f"{one.dhcp_host()}\n" for one in known))
-        (self.directory / "hosts").write_text("".join(f"{line}\n" for one in known for line in one.hosts()))
+    def _write(self, reservations: Sequence[Reservation], named: Sequence[Reservation]) -> None:
+        (self.directory / "reservations").write_text("".join(f"{one.dhcp_host()}\n" for one in reservations))
+        (self.directory / "hosts").write_text("".join(f"{line}\n" for one in named for line in one.hosts()))
 
-    def reserve(self, reservations: Iterable[Reservation]) -> None:
-        """Know exactly these NICs from now on; returns when dnsmasq has read them."""
+    def reserve(self, reservations: Sequence[Reservation], *, named: Sequence[Reservation] | None = None) -> None:
+        """Know exactly these NICs from now on, and the names of `named` (if not the same); returns when it does."""
         before = self.log.read_text().count("read ")
-        self._write(reservations)
+        self._write(reservations, reservations if named is None else named)
         self._process.send_signal(signal.SIGHUP)
         wait_for("dnsmasq reads its files", lambda: self.log.read_text().count("read ") >= before + 2)

@@ -6,15 +6,19 @@ Each lab is private to its test (or module), so several copies of the tests run 
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from devstack.lab import Hypervisor, Lab, Network, Segment
+from devstack.lab.cloud import Cloud
+from devstack.lab.example import Example, build
 
 NEEDED = ("ovs-vswitchd", "ovsdb-server", "ip", "nsenter", "dnsmasq", "busybox", "dhclient")
 HERE = Path(__file__).parent
+LOG_TAIL = 6000
+"""Characters of a log that a failed test shows."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,3 +65,31 @@ def pod(lab: Lab) -> Segment:
 def net() -> Network:
     """Expectations about who reaches whom; `net.check()` tries them."""
     return Network()
+
+
+@pytest.fixture(scope="module")
+def example(module_lab: Lab) -> Example:
+    """The demo's cloud: two hypervisors with sgctl-manager, two pods, three accounts, seven VMs and their rules."""
+    return build(module_lab, lambda _: None)
+
+
+@pytest.fixture
+def cloud(lab: Lab) -> Cloud:
+    """A started and registered cloud of two hypervisors, each in a pod of its own; no accounts, no VMs yet."""
+    cloud = Cloud(lab)
+    for pod in (cloud.add_pod(), cloud.add_pod()):
+        cloud.add_hypervisor(pod)
+    cloud.start()
+    cloud.register()
+    return cloud
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of the managers' logs with a test that failed in a lab."""
+    report = yield
+    lab = next((lab for lab in getattr(item, "funcargs", {}).values() if isinstance(lab, Lab)), None)
+    if report.failed and lab is not None:
+        for log in sorted(lab.directory.glob("*/manager.log")):
+            report.sections.append((str(log.relative_to(lab.directory)), log.read_text()[-LOG_TAIL:]))
+    return report

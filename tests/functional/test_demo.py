@@ -47,7 +47,7 @@ def address(lab: Path, name: str) -> str:
 
 
 def test_a_rule_typed_in_the_standing_lab_opens_a_port(standing_lab: Path) -> None:
-    probe = ("exec", "nagios1", "nc", "-zw1", address(standing_lab, "web1"), "12489")
+    probe = ("exec", "nagios1", "nc", "-zw1", "web1", "12489")
     assert run(standing_lab, *probe).returncode == 1
     typed = run(
         standing_lab, "as", "shop", "sgctl", "authorize", "securitygroupingress", "securitygroupname=web",
