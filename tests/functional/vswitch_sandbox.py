@@ -34,6 +34,12 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def answers(path: Path) -> bool:
+    """Whether somebody listens on a unix socket."""
+    with socket.socket(socket.AF_UNIX) as one:
+        return one.connect_ex(str(path)) == 0
+
+
 class Sandbox:
     """The switch; `env` is for commands that talk to it."""
 
@@ -62,11 +68,11 @@ class Sandbox:
 
     def start_database(self) -> None:
         self._start("ovsdb-server", str(self.database), f"--remote=punix:{self.socket}")
-        eventually(self.socket.exists)
+        eventually(lambda: answers(self.socket))
 
     def start_switch(self) -> None:
         self._start("ovs-vswitchd", f"unix:{self.socket}", "--enable-dummy", "--disable-system")
-        eventually((self.directory / "ovs-vswitchd.ctl").exists)
+        eventually(lambda: answers(self.directory / "ovs-vswitchd.ctl"))
 
     def _start(self, name: str, *arguments: str) -> None:
         control = self.directory / f"{name}.ctl"
