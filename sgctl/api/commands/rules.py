@@ -73,7 +73,10 @@ def _authorize(call: Call, direction: str) -> Answer:
     peers = [*_cidrs(call), *_groups(call)]
     if not peers:
         raise invalid("At least one cidr or at least one security group needs to be specified")
-    rules = {row.digest: row for row in (_rule(call, group, direction, what, peer) for peer in peers)}
+    rules: dict[str, Rule] = {}
+    for peer in peers:
+        row = _rule(call, group, direction, what, peer)
+        rules.setdefault(row.digest, row)
     new = [row for row in rules.values() if not _exists(call, row)]
     if not new:
         names = ", ".join(words(direction, what.protocol, what.first, what.last, peer.name) for peer in peers)
