@@ -43,7 +43,7 @@ class Account:
         access = self.access
         return {
             "CLOUDSTACK_ENDPOINT": access.endpoint, "CLOUDSTACK_KEY": access.key, "CLOUDSTACK_SECRET": access.secret,
-            "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+            "PATH": f"{PROGRAMS}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(self.desk.lab.directory / "cache"),
         }  # fmt: skip
 
     def type(self, line: str) -> subprocess.CompletedProcess[str]:

@@ -7,13 +7,18 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from sgctl.cli.blocks import Block, Fields, Table, Text
-from sgctl.cli.errors import CliError, UsageError
+from sgctl.cli.errors import CliError, Unreachable, UsageError
 from sgctl.cli.http import request
 from sgctl.cli.session import Session
 from sgctl.cli.views import cell
 
 DEFAULT = "http://127.0.0.1:8081"
 PORT = 8081
+
+_ELSEWHERE = (
+    "\nan agent listens only on its own machine: run sgctl there, or forward a port "
+    "(ssh -L 18081:127.0.0.1:8081 HOST) and give --admin http://127.0.0.1:18081"
+)
 
 TRACE_KEYS = (
     "in_port", "src", "dst", "proto", "sport", "dport", "type", "code", "src_mac", "dst_mac", "state"
@@ -35,7 +40,10 @@ Request = tuple[str, View]
 
 def _ask(session: Session, path: str) -> dict[str, Any]:
     url = _endpoint(session)
-    answer = request(f"{url}{path}", timeout=session.timeout)
+    try:
+        answer = request(f"{url}{path}", timeout=session.timeout)
+    except Unreachable as error:
+        raise CliError(f"{error.args[0]}{_ELSEWHERE if session.invocation.host else ''}") from error
     content = answer.object()
     if answer.status != 200:
         raise CliError(str(content.get("error") or f"{url} answered {answer.status}"))
@@ -49,14 +57,21 @@ def _endpoint(session: Session) -> str:
         raise UsageError("--host and --admin exclude each other")
     if line.host:
         return _url_of_host(session, line.host)
-    url = line.admin or session.environ.get("SGCTL_ADMIN") or DEFAULT
+    return _default(session)
+
+
+def _default(session: Session) -> str:
+    url = session.invocation.admin or session.environ.get("SGCTL_ADMIN") or DEFAULT
     if not url.startswith(("http://", "https://")) or not url.isascii():
         raise CliError(f"admin endpoint {url!r} is not an http or https URL such as {DEFAULT}")
     return url.rstrip("/")
 
 
 def _url_of_host(session: Session, text: str) -> str:
-    """``HOST[:PORT]`` as a URL; a name that the API knows as a host stands for that host's address."""
+    """``HOST[:PORT]`` as a URL; a name is that of the agent here, of a host that the API knows, or of a machine."""
+    local = _default(session)
+    if _host_of(session, local) == text:
+        return local
     address = text.strip("[]")
     port: int | None = PORT
     if not _is_address(address):
@@ -70,6 +85,14 @@ def _url_of_host(session: Session, text: str) -> str:
         if not _is_address(address):
             address = _address_of_name(session, address)
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def _host_of(session: Session, url: str) -> str:
+    """What the agent at `url` calls its host; empty if there is none or it is not ready."""
+    try:
+        return str(request(f"{url}/admin/ports", timeout=session.timeout).object().get("host", ""))
+    except CliError:
+        return ""
 
 
 def _is_address(text: str) -> bool:
@@ -191,7 +214,8 @@ def trace_blocks(answer: Mapping[str, Any]) -> list[Block]:
     """A packet's way, table by table, and what became of it."""
     lines = []
     for step in answer.get("steps") or ():
-        lines.append(f"{step.get('table')}: {step.get('text') or step.get('note') or ''}")
+        table, text = str(step.get("table")), str(step.get("text") or step.get("note") or "")
+        lines.append(text if text.startswith(f"{table}:") else f"{table}: {text}")
         lines += [f"    {step[key]}" for key in ("flow", "actions") if step.get(key)]
     where = f" to {answer['where']}" if answer.get("where") else ""
     reason = f": {answer['reason']}" if answer.get("reason") else ""
@@ -206,7 +230,9 @@ def explain_blocks(answer: Mapping[str, Any]) -> list[Block]:
 
 
 def drop_blocks(answer: Mapping[str, Any]) -> list[Block]:
-    """Reasons for drops, the most frequent first."""
-    drops = sorted(answer.get("drops") or (), key=lambda drop: -int(drop.get("packets") or 0))
-    rows = tuple((cell(drop.get("packets")), cell(drop.get("reason")), cell(drop.get("table"))) for drop in drops)
-    return [Table(("packets", "reason", "table"), rows, title=_place(answer))]
+    """Reasons for drops, the most frequent first; those that have not occurred are only counted."""
+    reasons = answer.get("drops") or ()
+    occurred = sorted((drop for drop in reasons if drop.get("packets")), key=lambda drop: -int(drop["packets"]))
+    rows = tuple((cell(drop["packets"]), cell(drop.get("reason")), cell(drop.get("table"))) for drop in occurred)
+    rest = Text(f"(reasons that have not occurred: {len(reasons) - len(occurred)}; -o json names them)")
+    return [Table(("packets", "reason", "table"), rows, title=_place(answer)), rest] if rows else [rest]
