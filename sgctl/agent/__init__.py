@@ -41,20 +41,21 @@ class Agent(BridgeApp):
         self._writer = Writer(gatherer, self._local, metrics)
         self._reporter = Reporter(settings, sgctl.database, gatherer, self._writer)
         self._admin = AdminServer(sgctl, self._writer, metrics)
+        self._loops: list[Any] = []
 
     def start(self) -> Any:
         """Begin to work; the admin endpoint comes first, so that a taken port ends the start."""
         self._admin.listen()
         thread = super().start()
         self._services.database.replica.on_change(self._writer.wake)
-        self._services.spawn(self._admin.serve)
-        self._services.spawn(self._writer.run)
-        self._services.spawn(self._reporter.run)
+        self._loops = [self._services.spawn(run) for run in (self._admin.serve, self._writer.run, self._reporter.run)]
         self._local.start(self._writer.wake)
         return thread
 
     def close(self) -> None:
         """Stop; the switch keeps its flows and goes on enforcing them."""
+        for loop in self._loops:
+            loop.kill()
         self._local.stop()
         self._lock.close()
 

@@ -16,19 +16,19 @@ from sgctl.config import Settings
 from sgctl.localport import LocalPort, VSwitch
 from sgctl.model import Account, Address, Cloud, Group, Host, Member, Nic, Pod, Range, Rule, Vm, Zone
 from sgctl.services import Services
-from sgctl.store import Replica
+from sgctl.store import Changes, Replica
 from sgctl.world import World, by_id
 
+CONCERNS = frozenset({Account, Address, Cloud, Group, Member, Nic, Pod, Range, Rule, Vm, Zone})
 STALE_AFTER = 30.0
 """Seconds without a heartbeat after which another hypervisor does not count as alive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What one look at the database showed: the rows as a world without ports, hosts, and the cloud's sequence."""
+    """What one look at the database showed: the rows as a world without ports, and the cloud's sequence."""
 
     rows: World
-    hosts: tuple[Host, ...]
     sequence: int
 
     @classmethod
@@ -48,7 +48,7 @@ class Known:
             members=tuple(replica.all(Member)),
         )
         sequence = max((cloud.sequence for cloud in replica.all(Cloud)), default=0)
-        return cls(rows, tuple(replica.all(Host)), sequence)
+        return cls(rows, sequence)
 
 
 class Heartbeats:
@@ -78,13 +78,13 @@ class Gatherer:
 
     def __init__(self, services: Services) -> None:
         self._settings: Settings = services.settings
-        self._replica = services.database.replica
+        self._database, self._replica = services.database, services.database.replica
         self._interest = services.interest
         self._heartbeats = Heartbeats()
         self._known: Known | None = None
         self._vswitch: VSwitch | None = None
-        self._outdated = True
-        self._replica.on_change(lambda _: self.outdate())
+        self._outdated = self._beats = True
+        self._replica.on_change(self._note)
 
     @property
     def known(self) -> Known | None:
@@ -96,9 +96,16 @@ class Gatherer:
         """Whether both the database and the local switch's database are as fresh as can be."""
         return not self._outdated and self._replica.insync
 
-    def outdate(self) -> None:
-        """The database has changed."""
-        self._outdated = True
+    @property
+    def loading(self) -> bool:
+        """Whether rows that have just become of interest are on their way: better to wait than to misjudge a port."""
+        return self._known is not None and self._database.connected and not self._replica.insync
+
+    def _note(self, changes: Changes) -> None:
+        """The database has changed; rows of no concern are not looked at."""
+        kinds = {kind for kind, _ in changes}
+        self._beats |= Host in kinds
+        self._outdated |= not kinds or not kinds.isdisjoint(CONCERNS)
 
     def look(self, vswitch: VSwitch | None) -> None:
         """Take over what is in sync now; `vswitch` is None where the local switch's database is not."""
@@ -106,10 +113,14 @@ class Gatherer:
             self._vswitch = vswitch
             if self._interest is not None:
                 self._interest.watch(host=self._settings.host, nics=named_nics(vswitch.ports))
-        if self._outdated and self._replica.insync:
+        if not self._replica.insync:
+            return
+        if self._beats:
+            self._beats = False
+            self._heartbeats.observe(self._replica.all(Host))
+        if self._outdated:
             self._outdated = False
             self._known = Known.read(self._settings.host, self._replica)
-            self._heartbeats.observe(self._known.hosts)
 
     def world(self) -> World | None:
         """The world, without what the agent itself remembers; None as long as a source was never in sync."""

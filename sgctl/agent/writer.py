@@ -115,7 +115,7 @@ class Writer:
     def _turn(self) -> None:
         self._gatherer.look(self._local.look())
         switch, world = self._switch, self._gatherer.world()
-        if switch is None or world is None:
+        if switch is None or world is None or self._gatherer.loading:
             return
         if self._installed is None:
             switch.set_fragment_mode()

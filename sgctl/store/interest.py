@@ -63,8 +63,9 @@ def conditions(watch: Watch | None, replica: Replica) -> Conditions:
     vms = {nic.vm for nic in nics.values()}
     pods = {nic.pod for nic in nics.values()} | {vm.pod for id in vms if (vm := replica.get(Vm, id))}
     zones = {pod.zone for id in pods if (pod := replica.get(Pod, id))}
+    hosts = {watch.host} | {nic.host for nic in nics.values() if nic.host}
     clauses: dict[Kind, list[Json]] = {
-        Host: [["name", "==", watch.host]],
+        Host: [["name", "==", name] for name in sorted(hosts)],
         Nic: [["host", "==", watch.host], *_any("_uuid", watch.nics)],
         Address: _any("nic", nics),
         Member: [*_any("nic", nics), *_any("group", peers)],

@@ -7,7 +7,7 @@ from dataclasses import replace
 from uuid import NAMESPACE_OID, uuid5
 
 from sgctl.localport import LocalPort
-from sgctl.model import Account, Address, Group, Member, Nic, Pod, Rule, Vm, Zone, member_id
+from sgctl.model import Account, Address, Group, Member, Nic, Pod, Row, Rule, Vm, Zone, member_id
 from sgctl.world import World, by_id
 
 TCP = 6
@@ -32,8 +32,9 @@ def member(group: str, nic: str, text: str) -> Member:
 
 def cidr_rule(name: str, group: str, cidr: str, *, direction: str = "ingress", port: int = 80) -> Rule:
     return Rule(
-        id=uid(name), group=uid(group), direction=direction, protocol="tcp", proto=TCP, first=port, last=port, cidr=cidr
-    )
+        id=uid(name), group=uid(group), direction=direction, protocol="tcp", proto=TCP, first=port, last=port,
+        cidr=cidr, digest=name,
+    )  # fmt: skip
 
 
 def peer_rule(name: str, group: str, peer: str, *, direction: str = "ingress", port: int = 80) -> Rule:
@@ -82,3 +83,11 @@ def with_nic(before: World, nic: str, **changes: object) -> World:
     """The world with some columns of a NIC changed."""
     row = replace(before.nics[uid(nic)], **changes)  # type: ignore[arg-type]
     return replace(before, nics={**before.nics, row.id: row})
+
+
+def rows(of: World) -> list[Row]:
+    """All rows of a world."""
+    by_ids = (of.accounts, of.zones, of.pods, of.groups, of.vms, of.nics)
+    return [row for table in by_ids for row in table.values()] + [
+        row for table in (of.ranges, of.addresses, of.members, of.rules) for row in table
+    ]
