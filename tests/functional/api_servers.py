@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""API servers as an operator starts them, and the `cs` client from PyPI to speak with them."""
+
+import configparser
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cs import CloudStack
+
+PROGRAM = Path(sys.executable).with_name("sgctl-manager")
+DEADLINE = 30.0
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """Wait for something to be true."""
+    end = time.monotonic() + DEADLINE
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what}: not within {DEADLINE} s"
+        time.sleep(0.02)
+    return value
+
+
+def free_port() -> int:
+    """A TCP port that nobody uses now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Server:
+    """A sgctl-manager that runs the API only, on a database of its own or on `db`."""
+
+    def __init__(self, directory: Path, *, db: str = "") -> None:
+        self.directory, self.db, self.port = directory, db, free_port()
+        directory.mkdir(exist_ok=True)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def remote(self) -> str:
+        """Where another server finds the database."""
+        return self.db or f"unix:{self.directory}/sg.sock"
+
+    @property
+    def endpoint(self) -> str:
+        """The API's URL."""
+        return f"http://127.0.0.1:{self.port}/client/api"
+
+    @property
+    def log(self) -> str:
+        """What it has said since its last start."""
+        return (self.directory / "log").read_text()
+
+    def start(self) -> Self:
+        """Start it, and do not wait."""
+        options = ["--state-dir", str(self.directory), "--api-port", str(self.port), "--host", self.directory.name]
+        options += ["--db", self.db] if self.db else []
+        with (self.directory / "log").open("wb") as log:
+            self._process = subprocess.Popen([PROGRAM, *options, "sgctl.api"], stdout=log, stderr=log)
+        return self
+
+    def ready(self) -> Self:
+        """Wait until it serves."""
+        until(lambda: "the API is at" in self.log or self._ended(), "API server")
+        assert not self._ended(), self.log
+        return self
+
+    def _ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
+    def stop(self, sig: int = signal.SIGTERM) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.send_signal(sig)
+            self._process.wait(DEADLINE)
+            self._process = None
+
+    def __enter__(self) -> Self:
+        return self.start().ready()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def admin(self) -> CloudStack:
+        """A client for the root admin, by what is in admin.ini."""
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read(self.directory / "admin.ini")
+        return client(self.endpoint, parser["cloudstack"]["key"], parser["cloudstack"]["secret"])
+
+
+def client(endpoint: str, key: str, secret: str) -> CloudStack:
+    """A `cs` client that waits for jobs without delay."""
+    return CloudStack(endpoint=endpoint, key=key, secret=secret, poll_interval=0.01, timeout=20)
+
+
+_NUMBERS = itertools.count(1)
+
+
+def account(admin: CloudStack, endpoint: str, name: str = "") -> CloudStack:
+    """A new account, and a client for it."""
+    name = name or f"account{next(_NUMBERS)}-{os.getpid()}"
+    person = {"email": "a@example.org", "firstname": "A", "lastname": "B", "password": "-"}
+    user = admin.createAccount(accounttype=0, username=name, **person)["account"]["user"][0]
+    keys = admin.registerUserKeys(id=user["id"])["userkeys"]
+    return client(endpoint, keys["apikey"], keys["secretkey"])
+
+
+def pod(admin: CloudStack, number: int, *, size: int) -> Any:
+    """A zone with one pod that has room for so many VMs; the zone."""
+    zone = admin.createZone(
+        name=f"zone{number}", dns1="192.0.2.1", internaldns1=f"10.{number}.0.2", networktype="Basic"
+    )["zone"]
+    subnet = {"gateway": f"10.{number}.0.1", "netmask": "255.255.0.0"}
+    servers = {"startip": f"10.{number}.0.2", "endip": f"10.{number}.0.9"}
+    pod = admin.createPod(name="pod1", zoneid=zone["id"], **subnet, **servers)["pod"]
+    admin.createVlanIpRange(podid=pod["id"], startip=f"10.{number}.1.0", endip=f"10.{number}.1.{size - 1}")
+    return zone
+
+
+def deploy(user: CloudStack, zone: Any, **params: Any) -> Any:
+    """A new VM."""
+    template = user.listTemplates(templatefilter="all")["template"][0]["id"]
+    offering = user.listServiceOfferings()["serviceoffering"][0]["id"]
+    fixed = {"zoneid": zone["id"], "templateid": template, "serviceofferingid": offering}
+    return user.deployVirtualMachine(**fixed, **params, fetch_result=True)["virtualmachine"]

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API as a process over a real database: one server, two of them, and ones that die."""
+
+import signal
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from cs import CloudStack, CloudStackApiException
+
+from sgctl.model import Address, Member, Nic, Vm, member_id
+from sgctl.store import Database
+from tests.functional.api_servers import Server, account, deploy, pod, until
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """Two API servers over one database, started at the same time as far as that goes."""
+    directory = tmp_path_factory.mktemp("api")
+    first = Server(directory / "one")
+    second = Server(directory / "two", db=first.remote)
+    try:
+        first.start()
+        until(lambda: (first.directory / "sg.sock").exists(), "database")
+        second.start()
+        yield first.ready(), second.ready()
+    finally:
+        second.stop()
+        first.stop()
+
+
+@pytest.fixture(scope="module")
+def admin(servers: tuple[Server, Server]) -> CloudStack:
+    """The root admin, by whichever server has made it."""
+    owner = next(server for server in servers if (server.directory / "admin.ini").exists())
+    return owner.admin()
+
+
+def at(server: Server, user: CloudStack) -> CloudStack:
+    """The same user at another server."""
+    return CloudStack(endpoint=server.endpoint, key=user.key, secret=user.secret, poll_interval=0.01)
+
+
+def code(error: pytest.ExceptionInfo[CloudStackApiException]) -> int:
+    return int(error.value.error["errorcode"])
+
+
+def test_one_server_makes_the_admin(servers: tuple[Server, Server]) -> None:
+    files = [path for server in servers if (path := server.directory / "admin.ini").exists()]
+    assert len(files) == 1
+    assert stat.S_IMODE(files[0].stat().st_mode) == 0o600
+    assert sum("made the root admin account" in server.log for server in servers) == 1
+
+
+def test_what_one_server_did_the_other_tells(servers: tuple[Server, Server], admin: CloudStack) -> None:
+    here = account(admin, servers[0].endpoint)
+    there = at(servers[1], here)
+    group = here.createSecurityGroup(name="web")["securitygroup"]
+    job = here.authorizeSecurityGroupIngress(
+        securitygroupid=group["id"], protocol="tcp", startport=22, endport=22, cidrlist="0.0.0.0/0,::/0"
+    )
+    result = until(lambda: there_result(there, job["jobid"]), "job")
+    assert len(result["jobresult"]["securitygroup"]["ingressrule"]) == 2
+    (shown,) = there.listSecurityGroups(id=group["id"])["securitygroup"]
+    assert len(shown["ingressrule"]) == 2
+
+
+def there_result(user: CloudStack, job: str) -> Any:
+    """A job's answer, None as long as this server has not heard of it."""
+    try:
+        return user.queryAsyncJobResult(jobid=job)
+    except CloudStackApiException:
+        return None
+
+
+def test_errors_reach_the_client(servers: tuple[Server, Server], admin: CloudStack) -> None:
+    user = account(admin, servers[0].endpoint)
+    with pytest.raises(CloudStackApiException) as refused:
+        user.createZone(name="z")
+    assert code(refused) == 401
+    with pytest.raises(CloudStackApiException) as refused:
+        user.authorizeSecurityGroupIngress(
+            securitygroupname="default", cidrlist="0.0.0.0/0", protocol="tcp", startport=9, endport=8, fetch_result=True
+        )
+    assert "greater than endport" in str(refused.value)
+    answer = requests.get(servers[0].endpoint, params={"command": "listZones", "response": "json"}, timeout=5)
+    assert (answer.status_code, answer.headers["X-Description"]) == (
+        401,
+        "unable to verify user credentials and/or request signature",
+    )
+
+
+def test_get_and_post_and_lists_in_pages(servers: tuple[Server, Server], admin: CloudStack) -> None:
+    user = account(admin, servers[0].endpoint)
+    posting = CloudStack(endpoint=servers[0].endpoint, key=user.key, secret=user.secret, method="post")
+    names = {f"group ä~[{number}]*+" for number in range(30)}
+    for name in names:
+        posting.createSecurityGroup(name=name, description="a\u00a0b & c=d")
+    groups = user.listSecurityGroups(fetch_list=True, page=1, pagesize=7)
+    assert {group["name"] for group in groups} == names | {"default"}
+
+
+def test_one_address_is_never_given_twice(servers: tuple[Server, Server], admin: CloudStack) -> None:
+    zone = pod(admin, 11, size=40)
+    users = [account(admin, server.endpoint) for server in servers for _ in range(2)]
+
+    def try_deploy(number: int) -> str:
+        try:
+            vm = deploy(users[number % len(users)], zone)
+        except CloudStackApiException as error:
+            return str(error.error["errorcode"])
+        return str(vm["nic"][0]["ipaddress"])
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(try_deploy, range(48)))
+    given = [answer for answer in answers if "." in answer]
+    assert len(given) == len(set(given)) == 40
+    assert [answer for answer in answers if "." not in answer] == ["533"] * 8
+
+
+def test_one_of_many_makes_the_group(servers: tuple[Server, Server], admin: CloudStack) -> None:
+    user = account(admin, servers[0].endpoint)
+    both = [user, at(servers[1], user)]
+
+    def create(number: int) -> bool:
+        try:
+            both[number % 2].createSecurityGroup(name="WEB" if number % 3 else "web")
+        except CloudStackApiException as error:
+            assert error.error["errorcode"] == 431
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(create, range(24))) == 1
+
+
+def test_parallel_changes_of_a_nic_leave_the_right_members(servers: tuple[Server, Server], admin: CloudStack) -> None:
+    zone = pod(admin, 12, size=100)
+    user = account(admin, servers[0].endpoint)
+    both = [user, at(servers[1], user)]
+    groups = [user.createSecurityGroup(name=f"g{n}")["securitygroup"]["id"] for n in range(4)]
+    vm = deploy(user, zone)
+    nic = vm["nic"][0]["id"]
+
+    def change(number: int) -> bool:
+        try:
+            if number % 2:
+                both[number // 2 % 2].updateVirtualMachine(id=vm["id"], securitygroupids=groups[number % 4])
+            else:
+                both[number // 2 % 2].addIpToNic(nicid=nic, fetch_result=True)
+        except CloudStackApiException as error:
+            assert error.error["errorcode"] == 530, error
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(change, range(40)))
+    (shown,) = user.listNics(virtualmachineid=vm["id"])["nic"]
+    assert len(shown["secondaryip"]) == sum(done[::2])
+    check_database(servers[0])
+
+
+def check_database(server: Server) -> None:
+    """Members are what NICs and addresses say, and no NIC is without a group."""
+    with Database(server.remote) as database:
+        assert database.wait_insync(5)
+        reads = database.replica
+        nics = reads.all(Nic)
+        expected = {
+            Member(id=member_id(group, row.address), group=group, nic=nic.id, address=row.address)
+            for nic in nics
+            for row in reads.find(Address, nic=nic.id)
+            for group in nic.groups
+        }
+        assert set(reads.all(Member)) == expected
+        assert all(nic.groups for nic in nics)
+        assert {nic.vm for nic in nics} == {vm.id for vm in reads.all(Vm) if vm.wanted != "Destroyed"}
+
+
+def test_a_killed_server_loses_nothing_that_it_answered(tmp_path: Path) -> None:
+    with Server(tmp_path / "one") as server:
+        user = account(server.admin(), server.endpoint, "web")
+        answered = []
+        with ThreadPoolExecutor(2) as pool:
+
+            def create(number: int) -> str:
+                return str(user.createSecurityGroup(name=f"g{number}")["securitygroup"]["name"])
+
+            futures = [pool.submit(create, number) for number in range(400)]
+            until(lambda: sum(future.done() for future in futures) > 50, "some groups")
+            server.stop(signal.SIGKILL)
+            for future in futures:
+                try:
+                    answered.append(future.result(30))
+                except (requests.RequestException, CloudStackApiException):
+                    pass
+        credentials = (server.directory / "admin.ini").read_text()
+        server.start().ready()
+        assert (server.directory / "admin.ini").read_text() == credentials
+        groups = {group["name"] for group in user.listSecurityGroups(pagesize=-1)["securitygroup"]}
+        assert len(answered) > 50
+        assert set(answered) <= groups
