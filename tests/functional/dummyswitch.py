@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import shutil
 import signal
 import socket
@@ -20,7 +21,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from flows import headers, text
+from flows.fields import CT_STATES
 from flows.flow import Flow
+from flows.packet import Packet
+from flows.trace import Walk
 
 BRIDGE = "br0"
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
@@ -66,10 +71,10 @@ class Control:
 
 
 class DummySwitch:
-    """A bridge with ports 1 to `ports`."""
+    """A bridge with ports of these numbers."""
 
-    def __init__(self, ports: int) -> None:
-        self.ports = range(1, ports + 1)
+    def __init__(self, ports: Iterable[int]) -> None:
+        self.ports = tuple(ports)
         self._dir = Path(tempfile.mkdtemp(prefix="dummyswitch-"))
         self._idents = 1
         self._daemons: list[subprocess.Popen[bytes]] = []
@@ -140,6 +145,10 @@ class DummySwitch:
     def send(self, frame: bytes, port: int) -> None:
         """Let a frame come in by a port. No cached datapath flow decides over it: learned flows count at once."""
         self.control("revalidator/purge")
+        self.receive(frame, port)
+
+    def receive(self, frame: bytes, port: int) -> None:
+        """Let a frame come in by a port; a cached datapath flow may decide over it."""
         self.control("netdev-dummy/receive", f"p{port}", frame.hex())
 
     def sent(self) -> dict[int, list[bytes]]:
@@ -181,3 +190,30 @@ class DummySwitch:
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def sent_by(real: DummySwitch) -> list[tuple[int, str]]:
+    """(port, fields) of the frames that left the switch, sorted."""
+    return sorted((port, str(Packet.parse(frame))) for port, frames in real.sent().items() for frame in frames)
+
+
+def sent_in(*walks: Walk) -> list[tuple[int, str]]:
+    """The same of walks."""
+    sent = ((one.port, one.headers & ~headers.METADATA) for walk in walks for one in walk.sent)
+    return sorted((port, text.match(headers.unpack(value))) for port, value in sent)
+
+
+Met = list[tuple[int, int | None]]
+
+
+def traced_by(real: DummySwitch, packet: Packet, port: int, walk: Walk) -> Met:
+    """(table, priority of the flow) in the order of ofproto/trace, if conntrack says what it says in the walk."""
+    flags = ((name for name, bit in CT_STATES.items() if step.state & bit) for step in walk.steps if step.resumed)
+    trace = real.trace(packet.frame, port, *map(",".join, flags))
+    found = re.findall(r"^ *(\d+)\. (?:.*?priority (\d+)|.*)", trace, re.MULTILINE)
+    return [(int(table), int(priority) if priority else None) for table, priority in found]
+
+
+def traced_in(walk: Walk) -> Met:
+    """The same of a walk."""
+    return [(step.table, step.flow.priority if step.flow else None) for step in walk.steps]

@@ -33,7 +33,9 @@ _REGISTERS: tuple[Bits, ...] = (f.SRC_PORT, f.OUT_PORT, f.CHUNK, f.SRC_LOCAL, f.
 _WIDE = (f.EGRESS_POLICY, f.INGRESS_POLICY, f.EGRESS_RULE)
 
 
-def random_flows(rng: random.Random, packets: Sequence[Packet], ports: int, *, learn: bool = True) -> list[Flow]:
+def random_flows(
+    rng: random.Random, packets: Sequence[Packet], ports: Sequence[int], *, learn: bool = True
+) -> list[Flow]:
     """Some flows for each table, no two of them with equal priority."""
     flows = []
     for table in range(TABLES):
@@ -86,12 +88,12 @@ def _loosened(rng: random.Random, term: Term) -> Term:
     return term.field.prefix(term.value, rng.randrange(term.field.bits // 2, term.field.bits))
 
 
-def _actions(rng: random.Random, match: Match, table: int, ports: int, *, learn: bool) -> tuple[Action, ...]:
+def _actions(rng: random.Random, match: Match, table: int, ports: Sequence[int], *, learn: bool) -> tuple[Action, ...]:
     kinds = {term.field: term.value for term in match.terms if term.mask == term.field.full}
     is_ip = kinds.get(f.ETH_TYPE) in (0x800, 0x86DD)
     simple = [_simple(rng, ports, is_ip=is_ip) for _ in range(rng.randrange(4))]
     if table + 1 == TABLES:
-        return (*simple, Output(rng.randrange(1, ports + 1)))
+        return (*simple, Output(rng.choice(ports)))
     later = rng.randrange(table + 1, TABLES)
     if learn and table < LEARNED_TABLE and kinds.get(f.ETH_TYPE) == 0x800 and rng.random() < 0.3:
         copies = ((f.SRC_PORT, f.SRC_PORT), (f.SRC_LOCAL, f.SRC_LOCAL))
@@ -99,18 +101,18 @@ def _actions(rng: random.Random, match: Match, table: int, ports: int, *, learn:
     if rng.random() < 0.2:
         simple.append(Resubmit(later))
     if is_ip and rng.random() < 0.5:
-        return (*simple, _ct(rng, match, later), Output(rng.randrange(1, ports + 1)))
+        return (*simple, _ct(rng, match, later), Output(rng.choice(ports)))
     return (*simple, Goto(later)) if rng.random() < 0.8 else tuple(simple)
 
 
-def _simple(rng: random.Random, ports: int, *, is_ip: bool) -> Action:
+def _simple(rng: random.Random, ports: Sequence[int], *, is_ip: bool) -> Action:
     source, to = rng.sample(_WIDE, 2)
     loaded = rng.choice(_REGISTERS)
     choices: list[Action] = [
-        Load(loaded, rng.randrange(min(ports + 3, 1 << loaded.width))),
+        Load(loaded, rng.randrange(min(12, 1 << loaded.width))),
         Load(rng.choice((f.SRC_PORT, f.OUT_PORT)), rng.randrange(4)),
         Move(source, to),
-        Output(rng.randrange(1, ports + 1)),
+        Output(rng.choice(ports)),
         OutputBits(rng.choice((f.SRC_PORT, f.OUT_PORT))),
         SetField(f.ETH_DST, rng.randrange(1 << 48)),
         CtClear(),

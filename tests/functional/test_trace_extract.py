@@ -99,7 +99,7 @@ PORTS = {6: "tcp", 17: "udp", 132: "sctp"}
 
 @pytest.fixture(scope="module")
 def switch() -> Iterator[DummySwitch]:
-    switch = DummySwitch(1)
+    switch = DummySwitch([1])
     try:
         yield switch
     finally:

@@ -5,20 +5,18 @@ Both get the same frames in the same order, so that the walker's model of conntr
 """
 
 import random
-import re
 from collections.abc import Iterator, Sequence
 
 import pytest
 
 from flows import fields as f
-from flows import headers, text
 from flows.flow import Ct, Flow, Load, Match, Output
 from flows.packet import End, Packet
-from flows.trace import Step, Switch, Walk
-from tests.functional.dummyswitch import DummySwitch
+from flows.trace import Switch
+from tests.functional.dummyswitch import DummySwitch, sent_by, sent_in, traced_by, traced_in
 from tests.functional.randomflows import random_flows
 
-PORTS = 9
+PORTS = range(1, 10)
 A, B, C = (End.of(f"02:00:00:00:00:0{n}", f"10.0.0.{n}") for n in (1, 2, 3))
 A6, B6, C6 = (End.of(f"02:00:00:00:00:0{n}", f"2001:db8::{n}") for n in (1, 2, 3))
 TCP_FLAGS = ("S", "SA", "A", "PA", "FA", "R", "RA", "F", "", "FPU", "SF", "SR")
@@ -32,17 +30,6 @@ def real() -> Iterator[DummySwitch]:
         yield switch
     finally:
         switch.close()
-
-
-def sent_by(real: DummySwitch) -> list[tuple[int, str]]:
-    """(port, fields) of the frames that left the switch, sorted."""
-    return sorted((port, str(Packet.parse(frame))) for port, frames in real.sent().items() for frame in frames)
-
-
-def sent_in(*walks: Walk) -> list[tuple[int, str]]:
-    """The same of walks."""
-    sent = ((one.port, one.headers & ~headers.METADATA) for walk in walks for one in walk.sent)
-    return sorted((port, text.match(headers.unpack(value))) for port, value in sent)
 
 
 def conversation(rng: random.Random, a: End, b: End, c: End) -> list[Packet]:
@@ -93,24 +80,7 @@ def test_path(real: DummySwitch, seed: int) -> None:
         model.forget()
         port = rng.choice(real.ports)
         walk = model.walk(packet, port)
-        states = ["trk,inv" if step.state & f.CT_STATES["inv"] else "trk,new" for step in resumed(walk)]
-        assert tables(real.trace(packet.frame, port, *states)) == [named(walk, n) for n in range(len(walk.steps))]
-
-
-def resumed(walk: Walk) -> list[Step]:
-    """The first step after each ct."""
-    return [step for step in walk.steps if step.resumed]
-
-
-def tables(trace: str) -> list[tuple[int, int | None]]:
-    """(table, priority of the flow) in the order of ofproto/trace."""
-    found = re.findall(r"^ *(\d+)\. (?:.*?priority (\d+)|.*)", trace, re.MULTILINE)
-    return [(int(table), int(priority) if priority else None) for table, priority in found]
-
-
-def named(walk: Walk, number: int) -> tuple[int, int | None]:
-    step = walk.steps[number]
-    return step.table, step.flow.priority if step.flow else None
+        assert traced_by(real, packet, port, walk) == traced_in(walk)
 
 
 #: Every state of conntrack leaves by a port of its own; what is new and unmarked is committed first.
