@@ -3,7 +3,7 @@
 
 The formats are those of the OpenFlow 1.4 specification, sections 7.2.2 to 7.2.4 and 7.3.4.1, and of nicira-ext.h and
 ofp-actions.c of Open vSwitch.  os-ken's objects would say the same a hundred times slower; the tests compare both byte
-for byte.  Terms and lists of actions repeat from flow to flow, so their bytes are remembered.
+for byte.  Lists of actions repeat from flow to flow, so their bytes are remembered.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ _pack_match = Struct("!HH").pack
 _pack_output = Struct("!HHIH6x").pack
 _pack_apply = Struct("!HH4x").pack
 _pack_goto = Struct("!HHB3x").pack
+_PADDING = [bytes(size) for size in range(8)]
 _FLOW_MOD_SIZE = 48
 
 
@@ -89,35 +90,31 @@ def flow_delete(cookie: int, table: int, xid: int) -> bytes:
 
 def match(of: Match) -> bytes:
     """A match as ``struct ofp_match``, padded to eight bytes."""
-    fields = b"".join(map(term, of.terms))
+    fields = b"".join([term(one) for one in of.terms])
     size = 4 + len(fields)
-    return _pack_match(1, size) + fields + bytes(-size % 8)
+    return _pack_match(1, size) + fields + _PADDING[-size % 8]
 
 
-@lru_cache(maxsize=1 << 16)
 def term(one: Term) -> bytes:
     """One condition as an OXM entry; a mask of all ones is not sent."""
-    field = one.field
-    size = field_bytes(field)
-    value = one.value.to_bytes(size, "big")
-    if one.mask == field.full:
-        return oxm(field) + value
-    return _pack_oxm(_oxm_number(field) | 0x100 | size * 2) + value + one.mask.to_bytes(size, "big")
+    field, value, mask = one
+    exact, masked, size, full = _headers(field)
+    if mask == full:
+        return exact + value.to_bytes(size, "big")
+    return masked + value.to_bytes(size, "big") + mask.to_bytes(size, "big")
 
 
 @cache
+def _headers(field: MatchField) -> tuple[bytes, bytes, int, int]:
+    """A field's OXM headers without and with a mask, the bytes that its values take, and its full mask."""
+    size = (field.bits + 7) // 8
+    number = field.oxm_class << 16 | field.oxm_field << 9
+    return _pack_oxm(number | size), _pack_oxm(number | 0x100 | size * 2), size, field.full
+
+
 def oxm(field: MatchField) -> bytes:
     """The OXM header of a field without a mask."""
-    return _pack_oxm(_oxm_number(field) | field_bytes(field))
-
-
-def field_bytes(field: MatchField) -> int:
-    """How many bytes a value of the field takes."""
-    return (field.bits + 7) // 8
-
-
-def _oxm_number(field: MatchField) -> int:
-    return field.oxm_class << 16 | field.oxm_field << 9
+    return _headers(field)[0]
 
 
 @lru_cache(maxsize=1 << 14)
@@ -167,7 +164,7 @@ def _move(one: Move) -> bytes:
 
 
 def _set_field(one: SetField) -> bytes:
-    entry = oxm(one.to) + one.value.to_bytes(field_bytes(one.to), "big")
+    entry = term(one.to.eq(one.value))
     padding = -(4 + len(entry)) % 8
     return _pack_match(_SET_FIELD, 4 + len(entry) + padding) + entry + bytes(padding)
 

@@ -100,7 +100,7 @@ def ct_flush(zone: int, original: Tuple, xid: int) -> bytes:
     nested = b"".join(_property(kind, value) for kind, value in given if value)
     body = pack("!IIB7x", NICIRA, _CT_FLUSH, original.proto)
     body += _property(0, bytes(4) + nested) if nested else b""
-    return message(EXPERIMENTER, xid, body + _property(2, pack("!H", zone)))
+    return message(EXPERIMENTER, xid, body + _property(2, _short(zone)))
 
 
 def _mapped(address: str | None) -> bytes:
@@ -112,7 +112,12 @@ def _mapped(address: str | None) -> bytes:
 
 
 def _port(number: int | None) -> bytes:
-    return b"" if number is None else pack("!H", number)
+    return b"" if number is None else _short(number)
+
+
+def _short(number: int) -> bytes:
+    """A 16-bit value of a property, with the two bytes that Open vSwitch counts as part of it."""
+    return pack("!H2x", number)
 
 
 def _property(kind: int, value: bytes) -> bytes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests import openflow_flows
 from tests.functional.openflow_remote import Failed, Remote
 from tests.functional.vswitch_sandbox import Sandbox, eventually
 from tests.openflow_flows import IPV4
+from tests.unit import flow_world
 
 pytestmark = pytest.mark.functional
 
@@ -59,8 +61,9 @@ def cookies(switch: Remote) -> set[int]:
     return set(switch.installed())
 
 
-def test_the_switch_holds_what_the_flows_say(sandbox: Sandbox, switch: Remote) -> None:
-    flows = openflow_flows.every()
+@pytest.mark.parametrize("flows", [openflow_flows.every(), flow_world.flows_of()], ids=["every action", "pipeline"])
+def test_the_switch_holds_what_the_flows_say(sandbox: Sandbox, switch: Remote, flows: tuple[Flow, ...]) -> None:
+    flows = tuple(replace(flow, cookie=0x5C << 56 | number) for number, flow in enumerate(flows))
     switch.apply(flows)
     said = sandbox.directory / "said.flows"
     said.write_text("".join(f"cookie={flow.cookie:#x},{flow}\n" for flow in flows))
