@@ -7,7 +7,7 @@ They are plain values: equal if they say the same, hashable, printable in ovs-of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TypeAlias
@@ -32,13 +32,7 @@ class Match:
         Raises ValueError if two terms contradict each other.
         """
         merged: dict[MatchField, Term] = {}
-        for term in _flatten(terms):
-            old = merged.get(term.field)
-            if old is not None:
-                if (old.value ^ term.value) & old.mask & term.mask:
-                    raise ValueError(f"contradicting terms for {term.field.name}")
-                term = Term(term.field, old.value | term.value, old.mask | term.mask)
-            merged[term.field] = term
+        _merge(merged, terms)
         return cls(tuple(sorted(merged.values(), key=_order)))
 
     def get(self, wanted: MatchField) -> Term | None:
@@ -53,12 +47,17 @@ def _order(term: Term) -> int:
     return term.field.order
 
 
-def _flatten(terms: Iterable[Terms]) -> Iterator[Term]:
+def _merge(merged: dict[MatchField, Term], terms: Iterable[Terms]) -> None:
     for term in terms:
-        if isinstance(term, Term):
-            yield term
-        else:
-            yield from _flatten(term)
+        if not isinstance(term, Term):
+            _merge(merged, term)
+            continue
+        old = merged.get(term.field)
+        if old is not None:
+            if (old.value ^ term.value) & old.mask & term.mask:
+                raise ValueError(f"contradicting terms for {term.field.name}")
+            term = Term(term.field, old.value | term.value, old.mask | term.mask)
+        merged[term.field] = term
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,29 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from flows.flow import Flow
 from flows.inputs import Bridge, Policy
+from flows.packet import Packet
 from tests.functional.dummyswitch import DummySwitch
-from tests.unit.flow_cases import CASES, CONNECTIONS, FRAGMENT_CASES, Case, fragments
-from tests.unit.flow_world import BRIDGE, POLICIES, UNITS, flows_of
+from tests.unit.flow_cases import (
+    CASES,
+    CONNECTIONS,
+    FRAGMENT_CASES,
+    ROUTER_MAC,
+    Case,
+    at,
+    caged,
+    client,
+    fragments,
+)
+from tests.unit.flow_world import BRIDGE, CAGED, CLIENT, UNITS, UPLINK, flows_of
 
 pytestmark = pytest.mark.functional
 FLOWS = flows_of()
@@ -21,7 +33,7 @@ FLOWS = flows_of()
 
 @pytest.fixture(scope="module")
 def real() -> Iterator[DummySwitch]:
-    switch = DummySwitch(9)
+    switch = DummySwitch(range(1, 10))
     try:
         yield switch
     finally:
@@ -62,16 +74,55 @@ def without_rules(policy: Policy) -> Policy:
     return replace(policy, egress_open=False, egress=(), ingress=())
 
 
-def test_revoking_keeps_connections(real: DummySwitch) -> None:
-    """Every rule goes while connections are open, even one that has had no answer yet: they stay, new ones do not start."""
-    closed: list[Flow] = list(
-        flows_of((*(unit for unit in UNITS if unit not in POLICIES), *map(without_rules, POLICIES)))
-    )
-    for name in ("between VMs", "to the wire", "one way", "through the router"):
-        case = CONNECTIONS[name]
+@pytest.mark.parametrize("name", ["between VMs", "to the wire", "one way", "through the router"])
+def test_revoking_keeps_connections(real: DummySwitch, name: str) -> None:
+    """Every rule goes while a connection is open, even one without an answer yet: it stays, and no new one starts."""
+    closed = flows_of(without_rules(unit) if isinstance(unit, Policy) else unit for unit in UNITS)
+    case = CONNECTIONS[name]
+    real.load(FLOWS)
+    play(real, case)
+    real.replace(closed)
+    play(real, case[1:] + case[2:])
+    real.load(closed)
+    play(real, (replace(case[0], out=()),))
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("between VMs", "mark=3,labels=0x8000000000"),
+        ("to the wire", "mark=1"),
+        ("through the router", "mark=3,labels=0x8000000000"),
+    ],
+)
+def test_one_entry_remembers_marks_and_rules(real: DummySwitch, name: str, entry: str) -> None:
+    """The web server's rule 0x80 let them in; who sent them needed none."""
+    real.load(FLOWS)
+    play(real, CONNECTIONS[name])
+    (only,) = real.control("dpctl/dump-conntrack").splitlines()
+    assert entry in only
+
+
+def passed(real: DummySwitch, frames: list[bytes], port: int) -> Counter[int]:
+    """How many frames left by each port. Its queue holds 100, of which each round of the switch takes one."""
+    left: Counter[int] = Counter()
+    for number, frame in enumerate(frames, 1):
+        real.receive(frame, port)
+        deadline = time.monotonic() + 2
+        while number % 50 == 0 and left.total() < number and time.monotonic() < deadline:
+            left.update({out: len(sent) for out, sent in real.sent().items()})
+    return left
+
+
+def test_established_traffic_is_few_megaflows(real: DummySwitch) -> None:
+    """1000 connections between two VMs, and from 1000 addresses to one: two datapath flows per direction."""
+    pair = [Packet.udp(client, caged, 1000 + 7 * n, sport=1024 + 37 * n) for n in range(1000)]
+    crowd = [Packet.udp(client, at(ROUTER_MAC, f"198.51.{n // 250}.{n % 250}"), 4711) for n in range(1000)]
+    for connections, there in ((pair, CAGED.number), (crowd, UPLINK)):
         real.load(FLOWS)
-        play(real, case)
-        real.replace(closed)
-        play(real, case if name == "one way" else case[1:] + case[2:])
-        real.load(closed)
-        play(real, (replace(case[0], out=()),))
+        for _ in range(2):
+            real.control("revalidator/purge")
+            assert passed(real, [packet.frame for packet in connections], CLIENT.number) == {there: 1000}
+            assert passed(real, [packet.reply().frame for packet in connections], there) == {CLIENT.number: 1000}
+        flows = [line for line in real.control("dpctl/dump-flows").splitlines() if "actions:" in line]
+        assert len(flows) == 4, "\n".join(flows)
