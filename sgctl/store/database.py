@@ -139,13 +139,13 @@ class Database:
             self._finish([*self._sent, *self._queue])
 
     def _turn(self) -> None:
+        self._idl.run()
+        self._absorb(self._idl.take_news())
+        self._finish([request for request in self._sent if request.over or not self._idl.monitoring])
         while self._queue and self._idl.monitoring:
             request = self._queue.popleft()
             if request.send(self._idl):
                 self._sent.append(request)
-        self._idl.run()
-        self._absorb(self._idl.take_news())
-        self._finish([request for request in self._sent if request.over or not self._idl.monitoring])
 
     def _sleep(self) -> None:
         """Until something is to be done; only give others a turn if there is."""

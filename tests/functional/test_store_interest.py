@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An agent sees what concerns its host, all of it, and nothing else."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from sgctl.dbserver import DatabaseServer
+from sgctl.model import Cloud, Host, Key, Member, Nic, Row, Rule
+from sgctl.store import Database, Delete, Insert, Interest, Update
+from tests.functional.store_server import BASE, HERE, connected, eventually, held, offline, online, served, truth, where
+from tests.unit.store_rows import Place, account, group, rule, uid
+
+TENANTS = [account(f"tenant{number}") for number in range(20)]
+GROUPS = [group("default", tenant) for tenant in TENANTS]
+THERE = Place("there")
+FOREIGN = 3000
+OWN, PEER, STRANGER = GROUPS[:3]
+RULE = rule(OWN, PEER)
+MINE = HERE.machine(TENANTS[0], OWN, host="h1")
+PLUGGED = HERE.machine(TENANTS[3], GROUPS[3])
+PEERS = [THERE.machine(TENANTS[1], PEER, host="h2") for _ in range(5)]
+HOSTS = [Host(id=uid(name), name=name) for name in ("h1", "h2")]
+CLOUD = Cloud(id=uid("cloud"))
+
+
+@dataclass(frozen=True)
+class World:
+    """A database with a large cloud, a client that sees all, and one that has an interest."""
+
+    server: DatabaseServer
+    everything: Database
+    agent: Database
+    interest: Interest
+
+    def seen(self) -> set[str]:
+        """The ids of all that the agent holds."""
+        return {id for rows in held(self.agent).values() for id in rows}
+
+    def shows(self, expected: set[str]) -> bool:
+        """Whether the agent holds just that, as it is in the database."""
+        everything = held(self.everything)
+        fresh = all(rows.items() <= everything[kind].items() for kind, rows in held(self.agent).items())
+        return fresh and self.agent.replica.insync and self.seen() == expected
+
+    def watch(self, *nics: Nic, host: str = "h1") -> set[str]:
+        """Change the interest, wait, and say what is seen."""
+        self.interest.watch(host=host, nics=frozenset(nic.id for nic in nics))
+        assert self.agent.wait_insync(10)
+        return self.seen()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[DatabaseServer]:
+    others = [THERE.machine(TENANTS[4 + n % 16], GROUPS[4 + n % 16], host=f"h{2 + n % 50}") for n in range(FOREIGN)]
+    machines = [row for machine in (MINE, PLUGGED, *PEERS, *others) for row in machine]
+    rules = [RULE, rule(PEER, STRANGER), *(rule(one, one) for one in GROUPS[4:])]
+    with served() as server, connected(server) as database:
+        rows = [CLOUD, *BASE, *TENANTS, *GROUPS, *THERE.rows, *HOSTS, *rules, *machines]
+        database.write([Insert(row) for row in rows], deadline=30)
+        yield server
+
+
+@pytest.fixture
+def world(server: DatabaseServer) -> Iterator[World]:
+    interest = Interest()
+    with connected(server) as everything, Database(server.remote, interest=interest) as agent:
+        yield World(server, everything, agent, interest)
+
+
+def ids(*rows: Row | tuple[Row, ...]) -> set[str]:
+    return {one.id for row in rows for one in (row if isinstance(row, tuple) else (row,))}
+
+
+HOST_ALONE = ids(CLOUD, HOSTS[0])
+WITH_MINE = HOST_ALONE | ids(MINE, HERE.rows, TENANTS[0], OWN, RULE, PEER, TENANTS[1], *(peer[3] for peer in PEERS))
+
+
+def test_nothing_is_seen_before_there_is_an_interest(world: World) -> None:
+    eventually(lambda: world.agent.connected)
+    assert not world.agent.wait_insync(0.2)
+    assert world.seen() == set()
+    with pytest.raises(KeyError):
+        world.agent.replica.all(Key)
+
+
+def test_only_what_concerns_the_host_arrives(world: World) -> None:
+    assert world.watch() == WITH_MINE
+    assert world.watch(PLUGGED[1]) == WITH_MINE | ids(PLUGGED, TENANTS[3], GROUPS[3])
+
+
+def test_what_the_agent_sees_shrinks_again(world: World) -> None:
+    full = world.watch(PLUGGED[1])
+    assert world.watch() == WITH_MINE
+    assert world.watch(host="nowhere") == ids(CLOUD)
+    assert world.watch(PLUGGED[1]) == full
+
+
+def test_insync_waits_for_all_rounds(world: World) -> None:
+    arrived: list[bool] = []
+    replica = world.agent.replica
+    replica.on_change(lambda _: arrived.append(replica.insync and replica.count(Member) < 1 + len(PEERS)))
+    world.watch()
+    assert arrived and not any(arrived)
+
+
+def test_a_rule_brings_its_peers_and_takes_them_along(world: World) -> None:
+    before = world.watch()
+    added = rule(OWN, STRANGER, port=443)
+    visitor = THERE.machine(TENANTS[5], STRANGER)
+    world.everything.write([Insert(row) for row in (added, *visitor)])
+    eventually(lambda: world.shows(before | ids(added, STRANGER, TENANTS[2], visitor[3])))
+    world.everything.write([Delete(type(row), row.id) for row in (added, *reversed(visitor))])
+    eventually(lambda: world.shows(before))
+
+
+def test_a_nic_that_moves_here_brings_its_rows(world: World) -> None:
+    before = world.watch()
+    world.everything.write([Update(Nic, PEERS[0][1].id, {"host": "h1"})])
+    expected = (
+        before | ids(PEERS[0], THERE.rows) | {one.id for one in world.everything.replica.find(Rule, group=PEER.id)}
+    )
+    expected |= ids(STRANGER, TENANTS[2])
+    eventually(lambda: world.shows(expected))
+    world.everything.write([Update(Nic, PEERS[0][1].id, {"host": "h2"})])
+    eventually(lambda: world.shows(before))
+
+
+def test_foreign_changes_do_not_reach_the_agent(world: World) -> None:
+    world.watch()
+    heard: list[object] = []
+    world.agent.replica.on_change(heard.append)
+    others = world.everything.replica.find(Nic, host="h7")
+    world.everything.write([Update(Nic, nic.id, {"state": "up"}) for nic in others])
+    world.agent.write([Update(Host, HOSTS[0].id, {"seen": 5})])
+    assert heard == [frozenset({(Host, HOSTS[0].id)})]
+    assert world.agent.replica.one(Host, name="h1") == replace(HOSTS[0], seen=5)
+    world.everything.write(
+        [Update(Host, HOSTS[0].id, {"seen": 0}), *(Update(Nic, n.id, {"state": ""}) for n in others)]
+    )
+
+
+def test_an_interest_may_change_while_rounds_run_and_while_the_server_is_away(world: World) -> None:
+    for turn in range(30):
+        world.interest.watch(host="h1", nics=frozenset({PLUGGED[1].id} if turn % 2 else ()))
+    assert world.agent.wait_insync(10)
+    with_plugged = world.seen()
+    world.server.stop()
+    eventually(lambda: not world.agent.connected)
+    world.interest.watch(host="h1", nics=frozenset())
+    assert not world.agent.replica.insync
+    offline(world.server, {"op": "update", "table": "Cloud", "where": where(CLOUD), "row": {"sequence": 1}})
+    world.server.start()
+    assert world.agent.wait_insync(10) and world.everything.wait_insync(20)
+    assert with_plugged > world.seen() == WITH_MINE
+    online(world.server, {"op": "update", "table": "Cloud", "where": where(CLOUD), "row": {"sequence": 0}})
+    eventually(lambda: world.agent.replica.get(Cloud, CLOUD.id) == CLOUD)
+    assert {kind: set(rows) for kind, rows in truth(world.server).items()} == {
+        kind: set(rows) for kind, rows in held(world.everything).items()
+    }
+
+
+def test_a_nameless_host_is_refused() -> None:
+    with pytest.raises(ValueError, match="host"):
+        Interest().watch(host="", nics=frozenset())
