@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from time import monotonic
 
 from flows.tables import TABLES
 from sgctl.config import Settings
@@ -16,6 +17,8 @@ from sgctl.localport import VSwitch
 from sgctl.vswitch import BridgeSettings, LocalSwitch, VSwitchError
 
 LOG = logging.getLogger(__name__)
+PATIENCE = 2.0
+"""Seconds without the switch's database that are not worth a word."""
 
 
 class LocalBridge:
@@ -28,6 +31,7 @@ class LocalBridge:
         self._switch.on_change(self._changed)
         self._prepared = False
         self._complaint = ""
+        self._away_since = monotonic()
 
     def start(self, on_change: Callable[[], None]) -> None:
         """Begin to follow; `on_change` must only take note."""
@@ -46,8 +50,10 @@ class LocalBridge:
     def look(self) -> VSwitch | None:
         """The bridge as it is; None while its database is away or it does not exist."""
         if not self._switch.insync:
-            self._complain(f"waiting for the switch's database {self._connection}")
+            if monotonic() - self._away_since > PATIENCE:
+                self._complain(f"waiting for the switch's database {self._connection}")
             return None
+        self._away_since = monotonic()
         if not self._prepared:
             self._prepare()
         found = self._switch.snapshot()

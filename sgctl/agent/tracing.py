@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
 
-from flows import text
+from flows.explain import explain
 from flows.inputs import Bridge, Ip, Port
 from flows.packet import End, Packet
-from flows.tables import BY_ID
-from flows.trace import Ambiguous, Step, Switch, Walk
-from sgctl.agent.views import FlowViews, Json, numbered
+from flows.trace import Ambiguous, Switch, Walk
+from sgctl.agent.views import Json, numbered
 from sgctl.agent.writer import Applied
 from sgctl.binding import parse_mac
 from sgctl.errors import SgctlError
@@ -35,7 +33,7 @@ def trace(applied: Applied, query: Mapping[str, str]) -> Json:
     if unknown := sorted(query.keys() - set(KEYS)):
         raise QueryError(f"no key {unknown[0]}; keys: {', '.join(KEYS)}")
     asked = _Asked(applied, query)
-    switch = Switch(applied.desired.values())
+    switch = Switch(applied.desired.values(), ports=numbered(applied))
     packet = asked.packet()
     try:
         switch.preset(packet, asked.choice("state", STATES, "new"))
@@ -78,7 +76,7 @@ class _Asked:
         proto = self.query.get("proto", "tcp").lower()
         match proto:
             case "tcp" | "6":
-                flags = "SA" if self.query.get("state") == "reply" else "S"
+                flags = "S" if self.query.get("state", "new") == "new" else "A"
                 return Packet.tcp(a, b, self._number("dport", 80), sport=self._number("sport", 40000), flags=flags)
             case "udp" | "17":
                 return Packet.udp(a, b, self._number("dport", 53), sport=self._number("sport", 40000))
@@ -172,27 +170,6 @@ def _bad(key: str) -> int:
 
 def _told(applied: Applied, walk: Walk) -> Json:
     names = numbered(applied)
-    views = FlowViews(applied)
     where = ", ".join(names.get(number, f"port {number}") for number in walk.outputs) or None
-    steps = [_step(views, step) for step in walk.steps]
+    steps = [asdict(step) for step in explain(walk, ports=names)]
     return {"verdict": walk.verdict, "where": where, "reason": walk.reason, "steps": steps}
-
-
-def _step(views: FlowViews, step: Step) -> dict[str, Any]:
-    table = BY_ID[step.table]
-    flow = step.flow
-    if flow is None:
-        return {
-            "table": table.name, "flow": None, "owner": "", "note": table.miss, "actions": "drop",
-            "text": f"{table.name}: no flow matches, dropped: {table.miss}",
-        }  # fmt: skip
-    owner = views.owner_name(flow.owner)
-    verdict = "dropped: " if flow.drops else ""
-    return {
-        "table": table.name,
-        "flow": f"priority={flow.priority},{flow.match}".rstrip(","),
-        "owner": flow.owner,
-        "note": flow.note,
-        "actions": text.actions(flow.actions),
-        "text": f"{table.name}: {verdict}{flow.note or table.purpose} [{owner}]",
-    }

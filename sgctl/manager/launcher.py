@@ -108,8 +108,9 @@ def _applications(settings: Settings, services: Services) -> Iterator[None]:
         check_free(settings.ofp_host, settings.ofp_port, "OpenFlow (--ofp-tcp-listen-port)")
     manager.create_contexts()
     manager.contexts["sgctl"] = services
+    threads: list[Any] = []
     try:
-        threads: list[Any] = manager.instantiate_apps(**manager.contexts)
+        threads += manager.instantiate_apps(**manager.contexts)
         yield
     finally:
         with eventlet.Timeout(CLOSE_DEADLINE, False):
