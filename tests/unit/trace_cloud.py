@@ -8,7 +8,7 @@ between pods, in at every uplink that the frame reaches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address, ip_network
@@ -17,13 +17,14 @@ from itertools import chain
 from flows.inputs import Ip
 from flows.packet import End, Packet
 from flows.pipeline import build
-from flows.trace import Switch, Walk
+from flows.trace import Switch
 from sgctl.localport import LocalPort
 from sgctl.model import Account, Address, Group, Member, Nic, Pod, Range, Rule, Vm, Zone, member_id
 from sgctl.policy import units
 from sgctl.world import World, by_id
 from tests.unit.worlds import uid
 
+Pieces = tuple[Packet, ...]
 UPLINK = 100
 ROUTER_MAC = 0x0200000000FE
 PROTOS = {"tcp": 6, "udp": 17, "icmp": 1, "sctp": 132, "gre": 47, "all": -1}
@@ -198,51 +199,67 @@ class Net:
         for switch in self.switches.values():
             switch.forget()
 
-    def send(self, packet: Packet, vm: str) -> set[str]:
-        """Whom a VM's frame reaches: names of VMs, ``outside`` for a packet that the router sends on."""
-        host = self.cloud.vms[vm].host
-        return self._spread(packet, host, self.switches[host].walk(packet, self.cloud.port(vm)))
+    def send(self, pieces: Packet | Sequence[Packet], vm: str) -> set[str]:
+        """Whom a VM's frame (or all fragments of a packet) reaches: VMs, or ``outside`` if the router sends it on."""
+        return self._through(_many(pieces), self.cloud.vms[vm].host, self.cloud.port(vm))
 
-    def send_from_outside(self, packet: Packet) -> set[str]:
+    def send_from_outside(self, pieces: Packet | Sequence[Packet]) -> set[str]:
         """The same for a packet that comes to the router from elsewhere."""
-        return self._routed(packet)
+        return self._routed(_many(pieces))
 
-    def _spread(self, packet: Packet, host: str, walk: Walk) -> set[str]:
+    def _through(self, pieces: Pieces, host: str, in_port: int) -> set[str]:
+        walks = self.switches[host].walk_pieces(pieces, in_port)
+        assert len({walk.outputs for walk in walks}) == 1, "pieces of one packet go different ways"
         reached: set[str] = set()
-        for port in walk.outputs:
+        for port in walks[0].outputs:
             if port != UPLINK:
                 reached.add(next(name for name in self.cloud.vms if self.cloud.port(name) == port))
-            elif packet.ends[1].mac == ROUTER_MAC:
-                reached |= self._routed(packet)
+            elif pieces[0].ends[1].mac == ROUTER_MAC:
+                reached |= self._routed(pieces)
             else:
-                reached |= self._on_wire(packet, self.cloud.pod_of(packet.ends[0].ip), except_host=host)
+                reached |= self._on_wire(pieces, self.cloud.pod_of(pieces[0].ends[0].ip), except_host=host)
         return reached
 
-    def _routed(self, packet: Packet) -> set[str]:
+    def _routed(self, pieces: Pieces) -> set[str]:
         """The router gives the packet to its receiver's MAC, in the receiver's pod."""
-        receiver = self.cloud.owner(packet.ends[1].ip)
+        target = pieces[0].ends[1].ip
+        receiver = self.cloud.owner(target)
         if receiver is None:
             return {"outside"}
-        mac = self.cloud.mac(receiver).to_bytes(6, "big") + ROUTER_MAC.to_bytes(6, "big")
-        return self._on_wire(Packet.parse(mac + packet.frame[12:]), self.cloud.pod_of(packet.ends[1].ip))
+        ends = End(ROUTER_MAC, target), End(self.cloud.mac(receiver), target)
+        return self._on_wire(tuple(between(*ends, piece) for piece in pieces), self.cloud.pod_of(target))
 
-    def _on_wire(self, packet: Packet, pod: str | None, except_host: str = "") -> set[str]:
+    def _on_wire(self, pieces: Pieces, pod: str | None, except_host: str = "") -> set[str]:
         """The physical network floods the frame to all hypervisors of the pod: only the receiver's may deliver it."""
         reached: set[str] = set()
         for host in self.cloud.hosts:
             pods = {self.cloud.pod_of(vm.addresses[0]) for vm in self.cloud.vms.values() if vm.host == host}
             if host != except_host and pod in pods:
-                reached |= self._spread(packet, host, self.switches[host].walk(packet, UPLINK))
+                reached |= self._through(pieces, host, UPLINK)
         return reached
 
 
-def packet(service: str, a: End, b: End) -> Packet:
-    """The first packet of ``tcp/80``, ``udp/53``, ``sctp/5``, ``icmp/8,0`` or ``gre``."""
+def _many(pieces: Packet | Sequence[Packet]) -> Pieces:
+    return (pieces,) if isinstance(pieces, Packet) else tuple(pieces)
+
+
+def between(a: End, b: End, packet: Packet) -> Packet:
+    """The packet in a frame from the MAC of `a` to that of `b`."""
+    return Packet.parse(b.mac.to_bytes(6, "big") + a.mac.to_bytes(6, "big") + packet.frame[12:])
+
+
+def packet(service: str, a: End, b: End, *, size: int = 8) -> Packet:
+    """The first packet of ``tcp/80``, ``udp/53``, ``sctp/5``, ``icmp/8,0`` or ``gre``.
+
+    size: about how many bytes of data it has, where a first packet may have any.
+    """
     protocol, _, numbers = service.partition("/")
     if protocol == "icmp":
         kind, code = map(int, numbers.split(","))
-        return Packet.icmp6(a, b, kind, code) if b.ip.version == 6 else Packet.icmp(a, b, kind, code)
+        make_icmp = Packet.icmp6 if b.ip.version == 6 else Packet.icmp
+        return make_icmp(a, b, kind, code, rest=bytes(size))
     if protocol == "gre":
-        return Packet.ip(a, b, PROTOS["gre"], bytes(8))
-    make = {"tcp": Packet.tcp, "udp": Packet.udp, "sctp": Packet.sctp}[protocol]
-    return make(a, b, int(numbers))
+        return Packet.ip(a, b, PROTOS["gre"], bytes(size))
+    if protocol == "udp":
+        return Packet.udp(a, b, int(numbers), payload=bytes(size))
+    return Packet.tcp(a, b, int(numbers)) if protocol == "tcp" else Packet.sctp(a, b, int(numbers))
