@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first start on a new database: the root admin account, and a file with its key.
+"""The first start on a new database: the row about the whole cloud, the root admin account, a file with its key.
 
 The file is written before the account, and the account gets the key that is in the file: whenever the process dies,
 the next start completes what is missing. Of several servers that start at once one makes the account.
@@ -17,7 +17,7 @@ from secrets import token_urlsafe
 from uuid import NAMESPACE_OID, uuid5
 
 from sgctl.errors import Conflict, SgctlError
-from sgctl.model import Account, Group, Key, Record, User
+from sgctl.model import Account, Cloud, Group, Key, Record, User
 from sgctl.store import Database, Insert
 
 LOG = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ def _admin_exists(database: Database) -> bool:
 def _rows(credentials: Credentials, now: int) -> list[Record]:
     account, user = _id("account"), _id("user")
     return [
+        Cloud(id=_id("cloud"), created=now),
         Account(id=account, name=ADMIN, name_key=ADMIN, type=1, created=now),
         Group(
             id=_id("group"),

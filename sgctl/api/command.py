@@ -66,7 +66,15 @@ class Call:
     now: int
 
 
-Answer: TypeAlias = Object | Page | None
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """The answer of a job that ends only when these hosts (by name) have installed what the command changed."""
+
+    answer: Object | None
+    hosts: frozenset[str]
+
+
+Answer: TypeAlias = Object | Page | Barrier | None
 Handler: TypeAlias = Callable[[Call], Answer]
 
 
@@ -86,6 +94,8 @@ class Command:
     def wrap(self, answer: Answer) -> Object:
         """What stands in the envelope. An empty list is an empty object: clients stumble over anything else."""
         match answer:
+            case Barrier(answer=awaited):
+                return self.wrap(awaited)
             case None:
                 return {"success": True}
             case Page(count=0):

@@ -2,7 +2,7 @@
 """Running a command: one draft, one transaction, again if somebody else was faster; and the job of an asynchronous one.
 
 An asynchronous command is done at once as well. Its job is a row of the same transaction, so that a change is never
-there without its job, and any API server can tell about it.
+there without its job, and any API server can tell about it. Only a job that waits for hypervisors ends later.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from sgctl.api import envelope
-from sgctl.api.command import Call, Caller, Command, Mode, Object, new_id
+from sgctl.api.barrier import DONE, FAILED, PENDING, Wait, Waiter, raise_barrier
+from sgctl.api.command import Answer, Barrier, Call, Caller, Command, Mode, Object, new_id
 from sgctl.api.draft import Draft
 from sgctl.api.errors import ApiError, Code, EarlyError
 from sgctl.api.params import Args, parse
@@ -21,7 +22,6 @@ from sgctl.errors import Conflict, Referenced, Stale, StoreError, Unavailable
 from sgctl.model import Job
 from sgctl.store import Database, Insert
 
-PENDING, DONE, FAILED = 0, 1, 2
 ATTEMPTS = 30
 _FIRST_PAUSE = 0.002
 _LAST_PAUSE = 0.1
@@ -42,6 +42,7 @@ class Executor:
         self.settings = settings
         self.clock = clock
         self._commands = commands
+        self._waiter = Waiter(database, settings, clock)
 
     def run(self, caller: Caller, command: Command, given: Mapping[str, str]) -> Object:
         """What the answer's envelope holds."""
@@ -61,14 +62,19 @@ class Executor:
             if lost:
                 _pause(attempt)
             call = self._call(caller, command, args)
-            content = command.wrap(command.run(call))
-            answer = content if command.mode is Mode.SYNC else _with_job(call, content)
+            answer = command.run(call)
+            content = command.wrap(answer)
+            wait = None
+            if command.mode is not Mode.SYNC:
+                content, wait = _with_job(call, answer, content)
             try:
                 self._write(call)
             except (Conflict, Stale, Referenced) as error:
                 lost = error
-            else:
-                return answer
+                continue
+            if wait:
+                self._waiter.start(wait)
+            return content
         raise _given_up(lost) from lost
 
     def _call(self, caller: Caller, command: Command, args: Args) -> Call:
@@ -94,12 +100,18 @@ class Executor:
         return {"jobid": job.id}
 
 
-def _with_job(call: Call, content: Object) -> Object:
-    """Add the finished job to the draft; the answer that names it."""
+def _with_job(call: Call, answer: Answer, content: Object) -> tuple[Object, Wait | None]:
+    """Add the job to the draft, finished unless it has to wait; the answer that names it, and what it waits for."""
     made = next(iter(content.values())) if call.command.answer else None
     instance = str(made["id"]) if isinstance(made, dict) else ""
-    job = call.draft.insert(_job(call, DONE, 0, content, instance))
-    return {"id": instance, "jobid": job.id} if call.command.mode is Mode.ASYNC_CREATE else {"jobid": job.id}
+    wait = None
+    if isinstance(answer, Barrier):
+        job = call.draft.insert(_job(call, PENDING, 0, {}, instance))
+        wait = Wait(job.id, answer.hosts, raise_barrier(call), content)
+    else:
+        job = call.draft.insert(_job(call, DONE, 0, content, instance))
+    created = {"id": instance} if call.command.mode is Mode.ASYNC_CREATE else {}
+    return {**created, "jobid": job.id}, wait
 
 
 def _job(call: Call, status: int, code: int, result: Object, instance: str = "") -> Job:
@@ -114,7 +126,7 @@ def _job(call: Call, status: int, code: int, result: Object, instance: str = "")
         instance=instance,
         server=call.settings.server,
         created=call.now,
-        completed=call.now,
+        completed=0 if status == PENDING else call.now,
     )
 
 

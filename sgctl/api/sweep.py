@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forgetting what nobody asks about any more: finished jobs and destroyed VMs."""
+"""Forgetting what nobody asks about any more, finished jobs and destroyed VMs; and ending jobs whose server died."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import logging
 import random
 import time
 
+from sgctl.api.barrier import FAILED, PENDING, end_job
+from sgctl.api.errors import Code
 from sgctl.api.settings import Settings
 from sgctl.errors import StoreError
 from sgctl.model import Job, Vm
@@ -30,9 +32,12 @@ def sweep_forever(database: Database, settings: Settings) -> None:
 
 
 def sweep(database: Database, settings: Settings, *, now: int) -> int:
-    """Delete what is older than `settings.job_keep_ms`; how much it was."""
+    """Fail jobs that nobody works on any more, delete what is older than `settings.job_keep_ms`; how much that was."""
     oldest = now - settings.job_keep_ms
     reads = database.replica
+    for job in reads.find(Job, status=PENDING):
+        if job.created < now - 2 * settings.job_wait_ms:
+            end_job(database, job.id, FAILED, int(Code.INTERNAL), _abandoned(job), now=now)
     old: list[Change] = [Delete(Job, job.id) for job in reads.all(Job) if job.completed and job.completed < oldest]
     old += [
         Delete(Vm, vm.id)
@@ -42,6 +47,11 @@ def sweep(database: Database, settings: Settings, *, now: int) -> int:
     for start in range(0, len(old), _BATCH):
         database.write(old[start : start + _BATCH], comment="sweep")
     return len(old)
+
+
+def _abandoned(job: Job) -> dict[str, object]:
+    text = f"the API server {job.server} ended before the job did; what the command changed is stored"
+    return {"errorcode": int(Code.INTERNAL), "errortext": text}
 
 
 def _last_job(jobs: list[Job]) -> int:

@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sgctl.api import views
-from sgctl.api.command import Answer, Call, Mode, command, new_id
+from sgctl.api.command import Answer, Barrier, Call, Mode, Object, command, new_id
 from sgctl.api.commands.groups import chosen_group, find_group
 from sgctl.api.errors import ApiError, Code, EarlyError, absent, invalid
 from sgctl.api.owners import OWNER, acting, check_scope, demand_access, named_account
-from sgctl.api.params import Param, ident, integer, table, text, texts
-from sgctl.model import Group, Rule
+from sgctl.api.params import Param, boolean, ident, integer, table, text, texts
+from sgctl.model import Group, Nic, Rule
 from sgctl.rules import RuleError, Traffic, digest, traffic, words
 
 INGRESS, EGRESS = "ingress", "egress"
 
+_WAIT = boolean("wait", "extension: the job ends only when all hosts with members of the group have installed it")
 _AUTHORIZE: tuple[Param, ...] = (
     ident("securitygroupid", "the group; or give securitygroupname"),
     text("securitygroupname", "the group's name"),
@@ -30,6 +31,7 @@ _AUTHORIZE: tuple[Param, ...] = (
         "usersecuritygrouplist",
         "who: groups, each with .account and .group; or plain names of groups of the account given as account",
     ),
+    _WAIT,
     *OWNER,
 )
 
@@ -84,7 +86,14 @@ def _authorize(call: Call, direction: str) -> Answer:
     _check_quota(call, group, len(new))
     for row in new:
         call.draft.insert(row)
-    return views.group(call.draft, group, new)
+    return _when_in_force(call, group, views.group(call.draft, group, new))
+
+
+def _when_in_force(call: Call, group: Group, answer: Object | None) -> Answer:
+    """The answer now; or, if asked for, when the hosts of the group's members have installed the change."""
+    if not call.args.flag("wait"):
+        return answer
+    return Barrier(answer, frozenset(nic.host for nic in call.draft.find(Nic, groups=group.id) if nic.host))
 
 
 def _changed_group(call: Call) -> Group:
@@ -170,6 +179,7 @@ def _check_quota(call: Call, group: Group, new: int) -> None:
     "revokeSecurityGroupIngress",
     "Takes an ingress rule back; connections that it has admitted go on.",
     ident("id", "the rule", required=True),
+    _WAIT,
     mode=Mode.ASYNC,
 )
 def revoke_ingress(call: Call) -> Answer:
@@ -181,6 +191,7 @@ def revoke_ingress(call: Call) -> Answer:
     "revokeSecurityGroupEgress",
     "Takes an egress rule back; connections that it has admitted go on.",
     ident("id", "the rule", required=True),
+    _WAIT,
     mode=Mode.ASYNC,
 )
 def revoke_egress(call: Call) -> Answer:
@@ -197,4 +208,4 @@ def _revoke(call: Call, direction: str) -> Answer:
     if rule.direction != direction:
         raise EarlyError(Code.PARAMETER, f"Unable to find {direction} rule {rule.id}: it is an {rule.direction} rule")
     call.draft.delete(rule)
-    return None
+    return _when_in_force(call, group, None)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs that wait for hypervisors, jobs whose server died, and the sweeping of old ones."""
+
+import time
+from typing import Any
+
+import pytest
+
+from sgctl.api.settings import Settings
+from sgctl.api.sweep import sweep
+from sgctl.model import Cloud as CloudRow
+from sgctl.model import Host, Job, Nic, Vm
+from sgctl.store import Insert, Update
+from tests.unit.api_memory import NOW, Client, Cloud, deploy
+
+KEEP = Settings()
+LATER = int(NOW * 1000) + KEEP.job_keep_ms + 60_000
+
+
+class World:
+    """A group with two running members on two hosts."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.cloud = Cloud(**settings)
+        self.cloud.memory.write([Insert(CloudRow(id="cloud", sequence=7))])
+        zone = self.cloud.zone()
+        self.cloud.pod(zone)
+        self.user = self.cloud.account("web")
+        self.user.ok("createSecurityGroup", name="web")
+        for host in self.cloud.hosts:
+            vm = deploy(self.user, zone, securitygroupnames="web")
+            self.cloud.memory.write([Update(Nic, vm["nic"][0]["id"], {"host": host.name, "state": "up"})])
+
+    def apply(self, host: Host) -> None:
+        """What the agent of `host` writes when it has caught up."""
+        (row,) = self.cloud.memory.replica.all(CloudRow)
+        self.cloud.memory.write([Update(Host, host.id, {"applied": row.sequence})])
+
+    def authorize(self) -> str:
+        answer = self.user.call(
+            "authorizeSecurityGroupIngress", securitygroupname="web", cidrlist="10.0.0.0/8", wait="true"
+        )
+        return str(answer.content["jobid"])
+
+
+def finished(user: Client, job: str) -> Any:
+    end = time.monotonic() + 5
+    while (found := user.ok("queryAsyncJobResult", jobid=job))["jobstatus"] == 0:
+        assert "jobresult" not in found
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    return found
+
+
+def test_a_job_waits_for_all_hosts_concerned() -> None:
+    world = World()
+    first, second = world.cloud.hosts
+    job = world.authorize()
+    world.apply(first)
+    time.sleep(0.1)
+    assert world.user.ok("queryAsyncJobResult", jobid=job)["jobstatus"] == 0
+    world.apply(second)
+    found = finished(world.user, job)
+    assert found["jobstatus"] == 1
+    assert found["jobresult"]["hosts"] == 2
+    assert found["jobresult"]["milliseconds"] >= 90
+    (rule,) = found["jobresult"]["securitygroup"]["ingressrule"]
+    revoking = world.user.call("revokeSecurityGroupIngress", id=rule["ruleid"], wait="true").content["jobid"]
+    for host in world.cloud.hosts:
+        world.apply(host)
+    assert finished(world.user, revoking)["jobresult"]["success"] is True
+
+
+def test_a_job_names_the_host_that_it_waits_for_in_vain() -> None:
+    world = World(job_wait_ms=200)
+    job = world.authorize()
+    world.apply(world.cloud.hosts[0])
+    found = finished(world.user, job)
+    assert (found["jobstatus"], found["jobresultcode"]) == (2, 530)
+    assert "on 1 of 2 hosts only; not on h2" in found["jobresult"]["errortext"]
+
+
+def test_a_group_without_members_is_in_force_at_once() -> None:
+    world = World()
+    world.user.ok("createSecurityGroup", name="db")
+    params = {"securitygroupname": "db", "cidrlist": "10.0.0.0/8", "wait": "true"}
+    job = world.user.call("authorizeSecurityGroupIngress", **params).content["jobid"]
+    assert finished(world.user, job)["jobresult"]["hosts"] == 0
+
+
+def test_a_job_whose_server_died_is_failed() -> None:
+    world = World()
+    created = int(NOW * 1000)
+    job = Job(
+        id="7cc5c9e0-dd26-5b95-8df3-d973291584de",
+        account=world.user.account.id,
+        user=world.user.user.id,
+        command="authorizeSecurityGroupIngress",
+        server="h9",
+        created=created,
+    )
+    world.cloud.memory.write([Insert(job)])
+    sweep(world.cloud.memory, KEEP, now=created + KEEP.job_wait_ms)  # type: ignore[arg-type]
+    assert world.user.ok("queryAsyncJobResult", jobid=job.id)["jobstatus"] == 0
+    sweep(world.cloud.memory, KEEP, now=created + 3 * KEEP.job_wait_ms)  # type: ignore[arg-type]
+    found = world.user.ok("queryAsyncJobResult", jobid=job.id)
+    assert found["jobstatus"] == 2
+    assert "the API server h9 ended" in found["jobresult"]["errortext"]
+
+
+@pytest.mark.parametrize(("now", "left"), [(int(NOW * 1000), True), (LATER, False)])
+def test_old_jobs_and_destroyed_vms_are_forgotten(now: int, left: bool) -> None:
+    world = World()
+    vms = world.user.ok("listVirtualMachines")["virtualmachine"]
+    world.user.ok("destroyVirtualMachine", id=vms[0]["id"])
+    sweep(world.cloud.memory, KEEP, now=now)  # type: ignore[arg-type]
+    assert bool(world.cloud.memory.replica.all(Job)) == left
+    assert {vm.id for vm in world.cloud.memory.replica.all(Vm)} == {vm["id"] for vm in vms[0 if left else 1 :]}
