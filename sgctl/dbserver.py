@@ -58,7 +58,7 @@ class DatabaseServer:
     def _reset(self) -> None:
         self._ear, self._bell = socket.socketpair()
         self._settled, self._stopping = Event(), False
-        self._failure: SgctlError | None = None
+        self._failure: DatabaseServerError | None = None
         self._thread = Thread(target=self._supervise, name="sgctl-dbserver", daemon=True)
 
     @property
@@ -117,25 +117,26 @@ class DatabaseServer:
                 pause = shortest if steady else min(max(2 * pause, shortest), longest)
                 LOG.warning("database server ended, starting it again in %.1f s: %s", pause, self._last_words())
                 select.select([self._ear], [], [], pause)
-        except (SgctlError, OSError) as error:
-            self._failure = error if isinstance(error, SgctlError) else DatabaseServerError(str(error))
+        except DatabaseServerError as error:
+            self._failure = error
         finally:
             self._settled.set()
 
     def _run(self) -> None:
-        """One life of the server."""
-        process = self._process = self._spawn()
+        """One life of the server; what goes wrong is an error the first time, and later a reason to try again."""
         try:
-            self._await(process)
-            self._settled.set()
-            LOG.info("database server serves %s", " ".join((self.remote, *self.listen)))
-            _wait(process, self._ear)
-        except DatabaseServerError as error:
+            process = self._process = self._spawn()
+            try:
+                self._await(process)
+                self._settled.set()
+                LOG.info("database server serves %s", " ".join((self.remote, *self.listen)))
+                _wait(process, self._ear)
+            finally:
+                _end(process)
+        except (DatabaseServerError, OSError) as error:
             if not self._settled.is_set():
-                raise
-            LOG.warning("%s", error)
-        finally:
-            _end(process)
+                raise DatabaseServerError(str(error)) from error
+            LOG.warning("database server: %s", error)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         remotes = [f"--remote=punix:{self.directory / 'sg.sock'}", *(f"--remote={remote}" for remote in self.listen)]
