@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""flows/README.md says what the code does: its tables, flows, reasons and numbers are the real ones."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import flows
+from flows.inputs import Peer, Policy, Service, Unit
+from flows.pipeline import build
+from flows.tables import BY_ID, BY_NAME, TABLES
+from flows.trace import Switch
+from tests.unit.flow_cases import CONNECTIONS
+from tests.unit.flow_world import BRIDGE, CLIENT, FAR, POLICIES, flows_of, rule
+
+README = (Path(flows.__file__).parent / "README.md").read_text()
+
+
+def section(title: str) -> list[list[str]]:
+    """The rows of a table of a section."""
+    body = README.split(f"## {title}\n")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in body.splitlines() if line.startswith("|")]
+    return rows[2:]
+
+
+def test_every_table_is_there() -> None:
+    assert set(re.findall(r"^### (\w+)$", README, re.MULTILINE)) == {table.name for table in TABLES}
+
+
+def test_every_flow_is_real_and_in_its_place() -> None:
+    real = {str(flow) for flow in flows_of()}
+    for part in README.split("\n### ")[1:]:
+        name, shown = part.split("\n")[0], re.findall(r"^table=.*$", part, re.MULTILINE)
+        assert shown and set(shown) <= real
+        learning = name == "DHCP_WAITING"
+        assert learning or {BY_ID[int(re.findall(r"\d+", flow)[0])].name for flow in shown} == {name}
+
+
+def test_every_reason() -> None:
+    reasons = defaultdict(set)
+    for flow in flows_of():
+        if flow.drops:
+            reasons[BY_ID[flow.table].name].add(flow.note)
+    assert {table: set(words.split("; ")) for table, words in section("Reasons of drops")} == reasons
+
+
+def test_every_cost() -> None:
+    def cost(unit: Unit) -> int:
+        return len(build(unit, BRIDGE))
+
+    second = replace(FAR, addresses=(*FAR.addresses, FAR.addresses[0] + 1))
+    ranged = Policy(1, egress_open=False, ingress=(rule(1, Service(6, 80, 83), "10.1.0.0/16"),))
+    costs = [
+        cost(FAR),
+        cost(CLIENT),
+        cost(second) - cost(FAR),
+        cost(Peer(FAR.addresses[0], 1)),
+        cost(POLICIES[0]),
+        cost(ranged),
+    ]
+    assert [int(number) for _, number in section("What things cost")] == costs
+
+
+def test_how_many_tables() -> None:
+    switch = Switch(flows_of())
+    first, *_, last = (switch.walk(hop.pieces[0], hop.port) for hop in CONNECTIONS["between VMs"])
+    assert f"meets {len(first.path)} tables, an established one {len(last.path)}" in README
+
+
+def test_order_is_the_order_of_the_tables() -> None:
+    """Each of the two walks, through connections and through the rest, goes forward."""
+    for walk in README.split("\n## ")[1:3]:
+        ids = [BY_NAME[name].id for name in re.findall(r"^### (\w+)$", walk, re.MULTILINE)]
+        assert ids == sorted(ids)
