@@ -52,7 +52,11 @@ def mentions(call: Call, *values: str) -> bool:
 
 def selected(call: Call, **values: str) -> bool:
     """Whether each of `values` is what the parameter of that name asks for, if given; ids, names and states."""
-    return all(call.args.text(name).casefold() in ("", value.casefold()) for name, value in values.items())
+    for name, value in values.items():
+        asked = call.args.text(name)
+        if asked and asked.casefold() != value.casefold():
+            return False
+    return True
 
 
 def _order(row: Record) -> tuple[int, str]:

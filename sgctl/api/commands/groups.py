@@ -5,7 +5,7 @@ from sgctl.api import views
 from sgctl.api.command import Answer, Call, command, new_id
 from sgctl.api.commands.accounts import DEFAULT_GROUP
 from sgctl.api.errors import ApiError, Code, EarlyError, invalid
-from sgctl.api.listing import mentions, page, selected
+from sgctl.api.listing import mentions, page
 from sgctl.api.owners import OWNED_LISTING, OWNER, acting, key_of, own, visible
 from sgctl.api.params import Param, ident, text
 from sgctl.model import Account, Group, Nic, Rule, Vm
@@ -126,14 +126,12 @@ _LIST: tuple[Param, ...] = (
 def list_groups(call: Call) -> Answer:
     """The account's, or all that the caller may see."""
     of_vm = _groups_of_vm(call)
+    name = call.args.text("securitygroupname")
     groups = visible(
         call,
         Group,
-        matches=lambda group: (
-            selected(call, id=group.id, securitygroupname=group.name)
-            and (of_vm is None or group.id in of_vm)
-            and mentions(call, group.name, group.description)
-        ),
+        lambda group: (of_vm is None or group.id in of_vm) and mentions(call, group.name, group.description),
+        **({"name_key": key_of(name)} if name else {}),
     )
     return page(call, groups, lambda group: views.group(call.draft, group))
 

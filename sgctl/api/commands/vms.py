@@ -230,7 +230,7 @@ _LIST: tuple[Param, ...] = (
 @command("listVirtualMachines", "Lists virtual machines.", *_LIST, answer="virtualmachine")
 def list_vms(call: Call) -> Answer:
     """Destroyed ones are shown to root admins only."""
-    vms = visible(call, Vm, matches=lambda vm: _fits(call, vm))
+    vms = visible(call, Vm, lambda vm: _fits(call, vm))
     return page(call, vms, lambda vm: machines.vm(call.draft, vm, admin=call.caller.admin))
 
 
