@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""os-ken with a `BridgeApp` in a process of its own, driven over a socket: python -m ... FD PORT BRIDGE MANAGEMENT.
+"""os-ken with a `BridgeApp` in a process of its own, driven over a socket; arguments: FD PORT BRIDGE MANAGEMENT ECHO.
+
+ECHO: seconds between os-ken's echo requests, two of which may remain unanswered; 0: none are sent.
 
 Requests and answers are pickles with their length in front; a request is (method of Switch or of DriverApp, arguments).
 """
@@ -21,7 +23,8 @@ from typing import Any  # noqa: E402
 
 from os_ken import cfg  # noqa: E402
 from os_ken.base.app_manager import AppManager  # noqa: E402
-from os_ken.controller import controller  # noqa: E402, F401
+from os_ken.controller import controller, ofp_event  # noqa: E402, F401
+from os_ken.controller.handler import MAIN_DISPATCHER, set_ev_cls  # noqa: E402
 from os_ken.lib import hub  # noqa: E402
 
 from sgctl.errors import SgctlError  # noqa: E402
@@ -37,6 +40,7 @@ class DriverApp(BridgeApp):
         self.changed = threading.Condition()
         self.connects = 0
         self.seen: list[tuple[int, bytes]] = []
+        self.statistics: list[Any] | None = None
 
     def start(self) -> Any:
         super().start()
@@ -66,6 +70,21 @@ class DriverApp(BridgeApp):
             assert self.changed.wait_for(lambda: len(self.seen) >= count, 10)
         return self.seen
 
+    @set_ev_cls(ofp_event.EventOFPFlowStatsReply, MAIN_DISPATCHER)
+    def flow_stats(self, event: Any) -> None:
+        with self.changed:
+            self.statistics = event.msg.body
+            self.changed.notify_all()
+
+    def decoded(self) -> list[str]:
+        """The matches of all flows as an ordinary os-ken application gets them."""
+        datapath = self._datapath
+        self.statistics = None
+        datapath.send_msg(datapath.ofproto_parser.OFPFlowStatsRequest(datapath))
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.statistics is not None, 10)
+        return [str(dict(flow.match.items())) for flow in self.statistics or ()]
+
     def is_connected(self) -> bool:
         return self.switch is not None
 
@@ -89,4 +108,7 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     options = ["--ofp-listen-host=127.0.0.1", f"--ofp-tcp-listen-port={sys.argv[2]}"]
     cfg.CONF(args=options, project="driver", default_config_files=[])
+    if echo := float(sys.argv[5]):
+        cfg.CONF.set_override("echo_request_interval", echo)
+        cfg.CONF.set_override("maximum_unreplied_echo_requests", 2)
     AppManager.run_apps(["tests.functional.openflow_driver"])

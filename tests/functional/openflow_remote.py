@@ -27,11 +27,11 @@ class Failed(Exception):
 class Remote:
     """A running driver; attributes are methods of its Switch, or of its application."""
 
-    def __init__(self, sandbox: Sandbox, bridge: str) -> None:
+    def __init__(self, sandbox: Sandbox, bridge: str, *, echo: float = 0) -> None:
         self.port = free_port()
         self._socket, theirs = socket.socketpair()
         management = f"unix:{sandbox.directory}/{bridge}.mgmt"
-        arguments = [str(theirs.fileno()), str(self.port), bridge, management]
+        arguments = [str(theirs.fileno()), str(self.port), bridge, management, str(echo)]
         self.log = (sandbox.directory / f"driver-{bridge}.log").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.functional.openflow_driver", *arguments],

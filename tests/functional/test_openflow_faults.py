@@ -105,6 +105,15 @@ def test_a_switch_that_does_not_answer_is_given_up(sandbox: Sandbox, switch: Rem
     switch.drain()
 
 
+def test_a_frozen_switch_is_noticed_by_echoes(sandbox: Sandbox) -> None:
+    with Remote(sandbox, "br0", echo=0.2) as switch:
+        sandbox.add_bridge("br0", controller=switch.target)
+        switch.connected(1)
+        with stopped(sandbox):
+            eventually(lambda: not switch.is_connected())
+        switch.connected(2)
+
+
 def test_without_a_switch_there_is_an_error_at_once(sandbox: Sandbox, switch: Remote) -> None:
     sandbox.stop("ovs-vswitchd")
     eventually(lambda: not switch.is_connected())

@@ -201,6 +201,12 @@ def sent(sandbox: Sandbox) -> int:
     return int(found[1])
 
 
+def test_other_applications_get_their_own_answers(switch: Remote) -> None:
+    switch.apply([drop(1, cookie=0x11), drop(2, cookie=0x12)])
+    assert sorted(switch.decoded()) == ["{'reg0': (1, 65535)}", "{'reg0': (2, 65535)}"]
+    assert cookies(switch) == {0x11, 0x12}
+
+
 def test_flows_in_words(sandbox: Sandbox, switch: Remote) -> None:
     sandbox.ofctl("add-flow", "br0", "cookie=0x77,table=3,idle_timeout=60,tcp,tp_dst=80,actions=normal")
     switch.apply([drop(1, cookie=0x11)])
