@@ -38,7 +38,7 @@ lab-down: setup  ## remove it
 	$(PYTHON) -m devstack.lab down
 
 test: setup  ## all tests (WORKERS=2 at a time)
-	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
 lint: setup  ## ruff, mypy, shellcheck
 	$(VENV)/bin/ruff check .

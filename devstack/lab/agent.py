@@ -23,8 +23,29 @@ class GuestError(Exception):
     """The agent in a VM could not do what it was asked."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sniffer:
+    """Keeps the frames that arrive at a device."""
+
+    guest: "Guest"
+    number: int
+
+    def total(self) -> int:
+        """How many frames have arrived."""
+        return int(self.guest.call("frames", number=self.number, clear=False)["total"])
+
+    def frames(self, containing: bytes = b"", *, clear: bool = False) -> list[bytes]:
+        """The frames so far (the first 20,000) that hold these bytes; `clear` forgets all afterwards."""
+        answer = self.guest.call("frames", number=self.number, clear=clear)
+        return [frame for frame in map(base64.b64decode, answer["frames"]) if containing in frame]
+
+    def stop(self) -> None:
+        """End it."""
+        self.guest.call("stop", number=self.number)
+
+
 class Guest:
-    """The asking end of `guest`: requests may overlap, answers are matched by number."""
+    """The asking end of `guest`, in a VM or any other namespace; requests may overlap, answers have their number."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._name = namespace.name
@@ -64,6 +85,10 @@ class Guest:
         """Ask and wait."""
         return self.result(self.ask(do, **request))
 
+    def sniff(self, device: str, *, promiscuous: bool = True) -> Sniffer:
+        """Keep what arrives at `device` from now on."""
+        return Sniffer(self, self.call("sniff", device=device, promiscuous=promiscuous))
+
     def close(self) -> None:
         """End the agent."""
         for stream in (self._process.stdin, self._process.stdout):
@@ -99,27 +124,6 @@ class Stream:
         report = self.report()
         self.guest.call("stop", number=self.number)
         return report
-
-
-@dataclass(frozen=True, slots=True)
-class Sniffer:
-    """Keeps the frames that arrive at a VM's device."""
-
-    guest: Guest
-    number: int
-
-    def total(self) -> int:
-        """How many frames have arrived."""
-        return int(self.guest.call("frames", number=self.number, clear=False)["total"])
-
-    def frames(self, containing: bytes = b"", *, clear: bool = False) -> list[bytes]:
-        """The frames so far (the first 20,000) that hold these bytes; `clear` forgets all afterwards."""
-        answer = self.guest.call("frames", number=self.number, clear=clear)
-        return [frame for frame in map(base64.b64decode, answer["frames"]) if containing in frame]
-
-    def stop(self) -> None:
-        """End it."""
-        self.guest.call("stop", number=self.number)
 
 
 def probe_request(

@@ -27,6 +27,7 @@ class Pod:
     segment: Segment
     server: PodServer
     id: str = ""
+    zone: str = ""
 
     @property
     def networks(self) -> tuple[str, str]:
@@ -135,15 +136,20 @@ class Cloud:
         """The root admin."""
         return self.accounts["admin"]
 
-    def register(self) -> str:
-        """Tell the API of the zone, its pods and their addresses; the zone's id."""
-        resolvers = [str(pod.server.addresses[0].partition("/")[0]) for pod in self.pods]
-        zone = self.admin.call(
-            "createZone", name="zone1", networktype="Basic", securitygroupenabled="true", dns1=resolvers[0],
-            internaldns1=resolvers[0],
-        )["zone"]["id"]  # fmt: skip
-        self.pods = [replace(pod, id=self._register_pod(pod, zone)) for pod in self.pods]
-        return str(zone)
+    def register(self, *, zones: int = 1) -> None:
+        """Tell the API of the zones, their pods and the pods' addresses; the pods take turns in the zones."""
+        resolver = self.pods[0].server.addresses[0].partition("/")[0]
+        known = [self._register_zone(number, resolver) for number in range(1, zones + 1)]
+        for index, pod in enumerate(self.pods):
+            zone = known[index % zones]
+            self.pods[index] = replace(pod, id=self._register_pod(pod, zone), zone=zone)
+
+    def _register_zone(self, number: int, resolver: str) -> str:
+        answer = self.admin.call(
+            "createZone", name=f"zone{number}", networktype="Basic", securitygroupenabled="true", dns1=resolver,
+            internaldns1=resolver,
+        )  # fmt: skip
+        return str(answer["zone"]["id"])
 
     def _register_pod(self, pod: Pod, zone: str) -> str:
         number, own = pod.number, [address.partition("/")[0] for address in pod.server.addresses]
@@ -183,8 +189,7 @@ class Cloud:
 
     def boot(self, orders: Sequence[Order]) -> list[Machine]:
         """Deploy VMs, plug them in, and wait until DHCP has given them an IPv4 and an IPv6 address."""
-        zone = str(self.admin.all("listZones", "zone")[0]["id"])
-        deployed = [self._deploy(order, zone) for order in orders]
+        deployed = [self._deploy(order) for order in orders]
         self.reserve()
         machines = [self._plug(order, answer) for order, answer in zip(orders, deployed, strict=True)]
         for machine in machines:
@@ -199,13 +204,13 @@ class Cloud:
             self.machines[machine.vm.name] = machine
         return machines
 
-    def _deploy(self, order: Order, zone: str) -> dict[str, Any]:
+    def _deploy(self, order: Order) -> dict[str, Any]:
         offering = str(order.account.all("listServiceOfferings", "serviceoffering")[0]["id"])
         template = str(order.account.all("listTemplates", "template", templatefilter="executable")[0]["id"])
         groups = {"securitygroupnames": ",".join(order.groups)} if order.groups else {}
         answer = order.account.call(
-            "deployVirtualMachine", zoneid=zone, podid=order.pod.id, name=order.name, serviceofferingid=offering,
-            templateid=template, **groups,
+            "deployVirtualMachine", zoneid=order.pod.zone, podid=order.pod.id, name=order.name,
+            serviceofferingid=offering, templateid=template, **groups,
         )  # fmt: skip
         return dict(answer["virtualmachine"])
 

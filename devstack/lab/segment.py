@@ -71,12 +71,11 @@ class Segment:
         self.namespace = lab.namespace(name)
         self.namespace.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
         self.namespace.ip("link add bridge type bridge forward_delay 0 mcast_snooping 0", "link set bridge up")
-        self._ports = 0
+        self.ports: dict[str, str] = {}
 
     def connect(self, namespace: Namespace, device: str, *, mac: str | None = None, quiet: bool = False) -> None:
-        """Plug a new interface `device` of `namespace` in."""
-        self._ports += 1
-        port = f"port{self._ports}"
+        """Plug a new interface `device` of `namespace` in; `ports` has the segment's end of it, by the name of both."""
+        port = self.ports[f"{namespace.name}.{device}"] = f"port{len(self.ports) + 1}"
         wire(namespace, device, self.namespace, port, mac=mac, quiet=quiet, far_quiet=True)
         self.namespace.ip(f"link set {port} master bridge")
 

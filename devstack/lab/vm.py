@@ -179,7 +179,7 @@ class VM:
 
     def sniff(self, *, device: str = "eth0", promiscuous: bool = True) -> Sniffer:
         """Keep what arrives at `device` from now on."""
-        return Sniffer(self.guest, self.guest.call("sniff", device=device, promiscuous=promiscuous))
+        return self.guest.sniff(device, promiscuous=promiscuous)
 
     def send(self, frames: Iterable[bytes], *, device: str = "eth0", interval: float = 0.0) -> None:
         """Send raw Ethernet frames (``bytes(packet)`` of scapy's)."""
