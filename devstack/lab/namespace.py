@@ -48,6 +48,8 @@ class Lab:
     """
 
     def __init__(self) -> None:
+        if os.geteuid() != 0:
+            raise CommandFailed("a lab is made of network namespaces: only root can build one")
         self.directory = Path(tempfile.mkdtemp(prefix="sgctl-lab-"))
         script = str(Path(__file__).with_name("keeper.py"))
         self._keeper = subprocess.Popen(
