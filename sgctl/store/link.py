@@ -23,6 +23,8 @@ LOG = logging.getLogger(__name__)
 #: the server's listen backlog is only 10 deep and a cloud of agents loses it at the same moment.
 _BACKOFF = {"unix": (50, 200), "tcp": (1000, 4000), "ssl": (1000, 4000)}
 _PROBE_MS = 5000
+#: How many rows are taken in before other green threads get a turn: a few milliseconds' worth.
+_ROWS_AT_ONCE = 250
 
 
 class Answered(Transaction):  # type: ignore[misc]
@@ -128,7 +130,9 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
         for name, rows in updates.items():
             table = self._named[name]
             news = self.news[table.kind]
-            for id, row in rows.items():
+            for count, (id, row) in enumerate(rows.items(), 1):
+                if not count % _ROWS_AT_ONCE:
+                    self.cooperative_yield()
                 if "modify" in row:
                     old = news[id] if id in news else self._replica.get(table.kind, id)
                     if old is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Event, Lock
 
 from ovs.poller import POLLIN, Poller
@@ -60,11 +61,9 @@ class Alarm:
         self._bell.setblocking(False)
 
     def ring(self) -> None:
-        """Wake it, from any thread; a full buffer means that it is awake already."""
-        try:
+        """Wake it, from any thread; if its buffer is full it is awake already, if it is closed nobody sleeps."""
+        with suppress(OSError):
             self._bell.send(b"!")
-        except BlockingIOError:
-            pass
 
     def watch(self, poller: Poller) -> None:
         """Have the poller wake up when it rings."""
@@ -72,12 +71,10 @@ class Alarm:
 
     def silence(self) -> None:
         """Forget that it has rung."""
-        try:
+        with suppress(BlockingIOError):
             self._ear.recv(4096)
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
-        """Give the sockets back; the alarm cannot ring any more."""
+        """Give the sockets back."""
         self._ear.close()
         self._bell.close()
