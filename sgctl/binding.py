@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import ip_address
 from uuid import UUID
 
@@ -68,6 +69,7 @@ def parse_mac(text: str) -> int | None:
     return value if value and not value >> 40 & 1 else None
 
 
+@lru_cache(maxsize=1 << 16)
 def parse_address(text: str) -> Ip | None:
     """An address that a VM may have, None if the text is not one."""
     try:

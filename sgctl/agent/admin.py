@@ -83,7 +83,7 @@ class AdminServer:
             if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
                 raise HttpError(405, "only GET is possible")
             if path == "/metrics":
-                self._observe_sync()
+                self._observe()
                 return 200, TEXT, self._metrics.text()
             query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
             status, found = self._find(path, query)
@@ -113,9 +113,13 @@ class AdminServer:
         }
         return {"ready": all(parts.values()), **parts}
 
-    def _observe_sync(self) -> None:
+    def _observe(self) -> None:
+        """Bring up to date what is measured only when somebody asks."""
         for part, value in self._readiness().items():
             self._metrics.insync.labels(part).set(value)
+        applied, switch = self._writer.applied, self._writer.switch
+        if applied is not None and switch is not None:
+            self._metrics.count_drops(drops(applied.desired, switch.flows()))
 
     def _applied(self) -> Applied:
         if self._writer.applied is None:

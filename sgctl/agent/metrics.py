@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -24,6 +26,7 @@ class Metrics:
         self.problems = Gauge("sgctl_problems", "Rules and owners that are left out.", registry=registry)
         self.mods = Counter("sgctl_flow_mods", "Flow mods sent.", ["kind"], registry=registry)
         self.bundles = Histogram("sgctl_bundle_seconds", "Time of atomic bundles.", registry=registry)
+        self.dropped = Gauge("sgctl_dropped_packets", "Dropped packets.", ["table", "reason"], registry=registry)
         self.insync = Gauge("sgctl_insync", "1 if the part is in sync.", ["part"], registry=registry)
 
     def applied(self, plan: Plan, seconds: float) -> None:
@@ -45,6 +48,12 @@ class Metrics:
         self.flows.set(flows)
         self.foreign.set(plan.foreign)
         self.problems.set(len(decision.problems))
+
+    def count_drops(self, drops: Iterable[Mapping[str, Any]]) -> None:
+        """What the switch has dropped; the counts start anew when a flow is replaced."""
+        self.dropped.clear()
+        for drop in drops:
+            self.dropped.labels(drop["table"], drop["reason"]).set(drop["packets"])
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from flows.inputs import Ip, Port
 from sgctl.agent.announce import announcements
+from sgctl.agent.gather import named_nics
 from sgctl.reconcile import scope
 from sgctl.world import Decision, State, World
 
@@ -47,7 +48,7 @@ class Moves:
 
     def claimed(self, world: World) -> frozenset[str]:
         """The claims that the database does not show yet."""
-        named = {port.iface_id for port in world.ports}
+        named = named_nics(world.ports)
         done = {nic for nic in self._claimed if nic not in named or _host(world, nic) == world.host}
         self._claimed -= done
         return frozenset(self._claimed)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What guests notice of the agent: nothing when it restarts or hangs, and little when their VM moves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from devstack.lab import VM, Lab
+from devstack.lab.cloud import Cloud, Machine, Order
+from devstack.lab.namespace import wait_for
+from devstack.lab.vm import PROBE_TIMEOUT
+
+GAP = 0.25
+"""Seconds without an answer that a 10 ms conversation may have on this machine, though nothing is lost."""
+
+
+@pytest.fixture(scope="module")
+def cloud(module_lab: Lab) -> Cloud:
+    """One pod on two hypervisors; one tenant whose VMs reach each other on tcp/80, udp/53 and by ping."""
+    cloud = Cloud(module_lab)
+    pod = cloud.add_pod()
+    for _ in range(2):
+        cloud.add_hypervisor(pod)
+    cloud.start()
+    cloud.register()
+    tenant = cloud.create_account("shop", ["web"])
+    for rule in ({"protocol": "tcp", "startport": "80"}, {"protocol": "icmp", "icmptype": "-1", "icmpcode": "-1"},
+                 {"protocol": "udp", "startport": "53"}):  # fmt: skip
+        peer = {"usersecuritygrouplist[0].account": "shop", "usersecuritygrouplist[0].group": "web"}
+        tenant.call("authorizeSecurityGroupIngress", securitygroupname="web", **rule, **peer)
+    places = (("near", 0), ("also", 0), ("far", 1))
+    orders = [Order(tenant, name, cloud.hypervisors[at], cloud.pod(1), ("web",)) for name, at in places]
+    machines = cloud.boot(orders)
+    cloud.wait_running(machines)
+    for machine in machines:
+        machine.vm.serve("tcp", 80)
+        machine.vm.serve("udp", 53)
+    return cloud
+
+
+def vm(cloud: Cloud, name: str) -> VM:
+    return cloud.machines[name].vm
+
+
+@contextmanager
+def undisturbed(cloud: Cloud, *, gap: float = GAP) -> Iterator[None]:
+    """Conversations of all kinds, local and across, lose nothing meanwhile."""
+    near = vm(cloud, "near")
+    ways = [(peer, proto, port) for peer in ("also", "far") for proto, port in (("tcp", 80), ("udp", 53), ("icmp", 0))]
+    streams = {(peer, proto): near.stream(proto, vm(cloud, peer).address(), port) for peer, proto, port in ways}
+    time.sleep(0.3)
+    yield
+    time.sleep(0.3)
+    reports = {way: stream.stop() for way, stream in streams.items()}
+    for way, report in reports.items():
+        assert report.sent > 40, (way, report)
+        assert report.sent - report.received <= 2, (way, report)
+        assert report.gap < gap, (way, report)
+
+
+@pytest.mark.parametrize("kill", [True, False])
+@pytest.mark.parametrize("number", [0, 1])
+def test_guests_do_not_notice_a_restart(cloud: Cloud, number: int, kill: bool) -> None:
+    """The first hypervisor's manager takes the SG database with it."""
+    hypervisor = cloud.hypervisors[number]
+    flows = hypervisor.ofctl("--no-stats", "dump-flows", "br-int")
+    with undisturbed(cloud):
+        cloud.managers[hypervisor.name].restart(kill=kill)
+        time.sleep(1)
+    assert hypervisor.ofctl("--no-stats", "dump-flows", "br-int") == flows
+
+
+def test_a_port_plugged_while_the_agent_is_away_stays_closed(cloud: Cloud) -> None:
+    manager = cloud.managers["hv2"]
+    order = Order(cloud.accounts["shop"], "late", cloud.hypervisors[1], cloud.pod(1), ("web",))
+    manager.kill()
+    answer = cloud._deploy(order)
+    machine = cloud._plug(order, answer)
+    address = answer["nic"][0]["ipaddress"]
+    machine.vm.add_address(f"{address}/24")
+    seen = vm(cloud, "far").sniff()
+    assert machine.vm.probe("icmp", vm(cloud, "far").address()) in ("timeout", "unreachable")
+    assert not seen.frames(bytes.fromhex(machine.mac.replace(":", "")))
+    seen.stop()
+    manager.start()
+    manager.wait_ready()
+    wait_for("the late VM to be reachable", lambda: vm(cloud, "near").ping(address))
+    cloud.machines["late"] = machine
+
+
+def test_forgotten_connections_of_a_port_that_is_gone(cloud: Cloud) -> None:
+    hypervisor, machine = cloud.hypervisors[1], cloud.machines["far"]
+    address = machine.vm.address()
+    stream = vm(cloud, "near").stream("tcp", address, 80)
+    control = str(hypervisor.directory / "ovs-vswitchd.ctl")
+
+    def remembered() -> bool:
+        return address in hypervisor.appctl("-t", control, "dpctl/dump-conntrack")
+
+    wait_for("an entry", remembered)
+    hypervisor.vsctl("del-port", "br-int", machine.port)
+    wait_for("no entry", lambda: not remembered())
+    stream.stop()
+    hypervisor._add_port(machine.port, {"iface-id": machine.nic, "attached-mac": machine.mac})
+    wait_for("the VM to be back", lambda: vm(cloud, "near").ping(address))
+
+
+def test_a_vm_moves_with_its_connections(cloud: Cloud) -> None:
+    machine = cloud.machines["also"]
+    address = machine.vm.address()
+    stream = vm(cloud, "far").stream("tcp", address, 80)
+    time.sleep(0.3)
+    port = prepare_move(cloud, machine)
+    assert stream.report().gap < GAP
+    assert shown(cloud, "hv2", port) == "standby"
+    finish_move(machine)
+    wait_for("the claim", lambda: shown(cloud, "hv2", port) == "active", timeout=5)
+    wait_for("the other side", lambda: shown(cloud, "hv1", machine.port) == "standby", timeout=5)
+    time.sleep(PROBE_TIMEOUT)
+    report = stream.stop()
+    assert report.sent - report.received <= 5 and report.gap < 1.5, report
+    assert vm(cloud, "near").probe("tcp", address, 80) == "open"
+    cloud.hypervisors[0].unplug(machine.port)
+    time.sleep(1)
+    assert vm(cloud, "far").probe("tcp", address, 80) == "open"
+    hosts = {
+        one["name"]: one.get("hostname")
+        for one in cloud.admin.all("listVirtualMachines", "virtualmachine", listall="true")
+    }
+    assert hosts["also"] == "hv2"
+
+
+def prepare_move(cloud: Cloud, machine: Machine) -> str:
+    """Plug the VM into the other hypervisor too, as libvirt does before it copies; the new port."""
+    port = cloud.hypervisors[1].plug(machine.vm, machine.nic, machine.mac, device="eth1")
+    wait_for("standby", lambda: shown(cloud, "hv2", port))
+    return port
+
+
+def finish_move(machine: Machine) -> None:
+    """The guest goes on behind the new card: its addresses are there now, and QEMU sends a RARP."""
+    namespace = machine.vm.namespace
+    v4 = next(address for address in machine.vm.addresses if ":" not in address)
+    namespace.ip("address flush dev eth0 scope global", "link set eth0 down")
+    namespace.ip(f"address add {v4} dev eth1", "route replace default via 10.1.0.1")
+    mac = bytes.fromhex(machine.mac.replace(":", ""))
+    rarp = b"\xff" * 6 + mac + bytes.fromhex("80350001080006040003") + (mac + bytes(4)) * 2
+    machine.vm.send([rarp.ljust(60, b"\0")], device="eth1")
+
+
+def shown(cloud: Cloud, host: str, port: str) -> str:
+    """The state of a port, empty if the agent does not know it."""
+    status, answer = cloud.managers[host].get("/admin/ports")
+    assert status == 200, answer
+    return next((str(one["state"]) for one in answer["ports"] if one["name"] == port), "")
