@@ -47,6 +47,8 @@ OPTIONS = (
     cfg.StrOpt("state-dir", default="/var/lib/sgctl", help="Directory of the embedded database and of admin.ini."),
     cfg.HostAddressOpt("api-host", default="127.0.0.1", help="Address that the API listens on."),
     cfg.PortOpt("api-port", default=8080, help="Port that the API listens on."),
+    cfg.StrOpt("api-cert", default="", help="File with the API's TLS certificate chain (default: plain HTTP)."),
+    cfg.StrOpt("api-key", default="", help="File with the key of --api-cert, unless it is in the same file."),
     cfg.PortOpt("admin-port", default=8081, help="Port on 127.0.0.1 of the agent's /admin endpoint and metrics."),
     cfg.BoolOpt("verbose", short="v", default=False, help="Log details."),
 )
@@ -80,6 +82,8 @@ class Settings:
     rundir: Path
     ofp_host: str
     ofp_port: int
+    api_cert: str = ""
+    api_key: str = ""
     verbose: bool = False
 
     @property
@@ -114,6 +118,8 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         state_dir=Path(conf.state_dir).absolute(),
         api_host=conf.api_host,
         api_port=conf.api_port,
+        api_cert=conf.api_cert,
+        api_key=conf.api_key,
         admin_port=conf.admin_port,
         apps=tuple(name for app in conf.app for name in app.split(",") if name) or DEFAULT_APPS,
         rundir=_rundir(conf.ovsdb_connection),
@@ -142,5 +148,7 @@ def _check(settings: Settings) -> None:
             raise OptionError(f"--db {remote}: must start with unix:, tcp: or ssl:")
     if not settings.host.strip() or not settings.bridge.strip():
         raise OptionError("--host and --bridge must not be empty")
+    if settings.api_key and not settings.api_cert:
+        raise OptionError("--api-key needs --api-cert")
     if settings.bridge in settings.uplinks:
         raise OptionError(f"--uplink {settings.bridge}: a bridge is not its own uplink")

@@ -33,8 +33,8 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._services = sgctl
         options = sgctl.settings
-        self._endpoint = endpoint(options.api_host, options.api_port, PATH)
-        self._socket = listen(options.api_host, options.api_port)
+        self._endpoint = endpoint(options.api_host, options.api_port, PATH, tls=bool(options.api_cert))
+        self._socket = listen(options.api_host, options.api_port, cert=options.api_cert, key=options.api_key)
         self._threads: list[Any] = []
 
     def start(self) -> Any:

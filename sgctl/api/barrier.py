@@ -38,7 +38,10 @@ class Wait:
 
 
 def raise_barrier(call: Call) -> int:
-    """Count the cloud's sequence up in the call's draft; the number to wait for."""
+    """Count the cloud's sequence up in the call's draft; the number to wait for.
+
+    Two transactions that do so cannot both be based on the same state.
+    """
     clouds = call.draft.all(Cloud)
     if not clouds:
         return 0

@@ -80,6 +80,7 @@ def network_offering() -> Object:
         "id": NETWORK_OFFERING_ID,
         "name": "SecurityGroups",
         "displaytext": "Shared network with security groups",
+        "serviceofferingid": OFFERING_ID,
         "guestiptype": "Shared",
         "traffictype": "Guest",
         "state": "Enabled",
@@ -119,6 +120,7 @@ def network(zone: Zone) -> Object:
         "dns2": zone.dns2,
         "service": _services(),
         "tags": [],
+        **({"cidr": zone.guest_cidr} if zone.guest_cidr else {}),
     }
 
 

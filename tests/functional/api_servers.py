@@ -39,8 +39,8 @@ def free_port() -> int:
 class Server:
     """A sgctl-manager that runs the API only, on a database of its own or on `db`."""
 
-    def __init__(self, directory: Path, *, db: str = "") -> None:
-        self.directory, self.db, self.port = directory, db, free_port()
+    def __init__(self, directory: Path, *options: str, db: str = "") -> None:
+        self.directory, self.options, self.db, self.port = directory, options, db, free_port()
         directory.mkdir(exist_ok=True)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -52,7 +52,8 @@ class Server:
     @property
     def endpoint(self) -> str:
         """The API's URL."""
-        return f"http://127.0.0.1:{self.port}/client/api"
+        scheme = "https" if "--api-cert" in self.options else "http"
+        return f"{scheme}://127.0.0.1:{self.port}/client/api"
 
     @property
     def log(self) -> str:
@@ -62,7 +63,7 @@ class Server:
     def start(self) -> Self:
         """Start it, and do not wait."""
         options = ["--state-dir", str(self.directory), "--api-port", str(self.port), "--host", self.directory.name]
-        options += ["--db", self.db] if self.db else []
+        options += [*self.options, *(["--db", self.db] if self.db else [])]
         with (self.directory / "log").open("wb") as log:
             self._process = subprocess.Popen([PROGRAM, *options, "sgctl.api"], stdout=log, stderr=log)
         return self
@@ -93,6 +94,7 @@ class Server:
         """A client for the root admin, by what is in admin.ini."""
         parser = configparser.ConfigParser(interpolation=None)
         parser.read(self.directory / "admin.ini")
+        assert parser["cloudstack"]["endpoint"] == self.endpoint
         return client(self.endpoint, parser["cloudstack"]["key"], parser["cloudstack"]["secret"])
 
 

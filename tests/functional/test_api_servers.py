@@ -2,7 +2,9 @@
 """The API as a process over a real database: one server, two of them, and ones that die."""
 
 import signal
+import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -204,3 +206,18 @@ def test_a_killed_server_loses_nothing_that_it_answered(tmp_path: Path) -> None:
         groups = {group["name"] for group in user.listSecurityGroups(pagesize=-1)["securitygroup"]}
         assert len(answered) > 50
         assert set(answered) <= groups
+
+
+def test_tls(tmp_path: Path) -> None:
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=api"]
+    files = ["-keyout", key, "-out", cert, "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*request, *files], check=True, capture_output=True)
+    with Server(tmp_path / "one", "--api-cert", cert, "--api-key", key) as server:
+        admin = server.admin()
+        admin.verify = cert
+        with socket.create_connection(("127.0.0.1", server.port)):
+            assert admin.listDomains()["count"] == 1
+        with pytest.raises(requests.ConnectionError):
+            requests.get(server.endpoint.replace("https", "http"), timeout=5)
+        assert "Traceback" not in server.log
