@@ -14,17 +14,8 @@ import pytest
 from flows.inputs import Bridge, Policy
 from flows.packet import Packet
 from tests.functional.dummyswitch import DummySwitch
-from tests.unit.flow_cases import (
-    CASES,
-    CONNECTIONS,
-    FRAGMENT_CASES,
-    ROUTER_MAC,
-    Case,
-    at,
-    caged,
-    client,
-    fragments,
-)
+from tests.unit.flow_cases import CASES, CONNECTIONS, FRAGMENT_CASES, fragments
+from tests.unit.flow_cast import ROUTER_MAC, Case, at, caged, client
 from tests.unit.flow_world import BRIDGE, CAGED, CLIENT, UNITS, UPLINK, flows_of
 
 pytestmark = pytest.mark.functional

@@ -20,7 +20,8 @@ from devstack.lab.hypervisor import BRIDGE as BRIDGE_NAME
 from devstack.lab.podserver import PodServer, Reservation
 from flows.inputs import Bridge, Fanout, Port, Unit
 from flows.text import mac
-from tests.unit.flow_cases import CASES, Hop
+from tests.unit.flow_cases import CASES
+from tests.unit.flow_cast import Hop
 from tests.unit.flow_world import PEERS, POD, POLICIES, PORTS, UNITS, UPLINK, flows_of
 
 WITHIN = 5.0

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from flows.trace import Switch
-from tests.unit.flow_cases import CASES, Case, fragments
+from tests.unit.flow_cases import CASES, fragments
+from tests.unit.flow_cast import Case
 from tests.unit.flow_world import flows_of
 
 FLOWS = flows_of()
