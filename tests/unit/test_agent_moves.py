@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Claims, and which addresses' connections are forgotten or announced when ports come and go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from flows.inputs import Bridge
+from flows.pipeline import build
+from sgctl.agent import moves
+from sgctl.agent.moves import Moves
+from sgctl.agent.writer import Applied
+from sgctl.policy import decide
+from sgctl.reconcile import Compiler
+from sgctl.world import Decision, State, World
+from tests.unit.worlds import port, uid, with_nic, world
+
+UPLINK = port("nobody", 9, name="eth1", iface_id=None, role="uplink")
+EMPTY = replace(world({"web1": ("web",)}), live=frozenset({"hv2"}), ports=(UPLINK,))
+PLUGGED = replace(EMPTY, ports=(UPLINK, port("web1", 1)))
+ADDRESS = "10.1.0.11"
+NOTHING: dict[int, int] = {}
+
+
+def on(host: str, of: World) -> World:
+    return with_nic(of, "web1", host=host, state="up" if host else "")
+
+
+def in_force(of: World) -> Applied:
+    return Applied(of, decide(of), {}, 0, 0, True)
+
+
+def opened(now: World, before: World | None, installed: dict[int, int] = NOTHING) -> list[str]:
+    return Moves().opened(now, decide(now), decide(before) if before else None, installed)
+
+
+def left(now: World, before: World) -> list[str]:
+    return Moves().left(now, decide(now), decide(before))
+
+
+def announced(now: World, before: Decision | None) -> int:
+    return len(list(Moves().announcements(now, decide(now), before)))
+
+
+def test_a_new_port_inherits_no_connections() -> None:
+    assert opened(PLUGGED, EMPTY) == [ADDRESS]
+    assert opened(on("hv1", PLUGGED), PLUGGED) == []
+
+
+def test_a_nic_that_moves_here_keeps_its_connections_and_is_announced() -> None:
+    waiting = on("hv2", PLUGGED)
+    claimed = replace(waiting, claimed=frozenset({uid("web1")}))
+    assert opened(claimed, waiting) == []
+    assert announced(claimed, decide(waiting)) == 2
+    assert announced(claimed, decide(claimed)) == 0
+    assert announced(PLUGGED, decide(EMPTY)) == 0
+
+
+def test_after_a_restart_only_ports_that_are_new_in_the_switch_are_flushed() -> None:
+    assert opened(PLUGGED, None) == [ADDRESS]
+    flows = Compiler(lambda unit: build(unit, Bridge((9,)))).compile(decide(PLUGGED).units)
+    assert opened(PLUGGED, None, {cookie: flow.table for cookie, flow in flows.items()}) == []
+    assert announced(on("hv1", PLUGGED), None) == 0
+
+
+def test_a_port_that_goes_is_forgotten_and_one_that_moved_is_not() -> None:
+    assert left(EMPTY, PLUGGED) == [ADDRESS]
+    assert left(on("hv2", PLUGGED), on("hv1", PLUGGED)) == []
+    assert left(on("hv2", EMPTY), on("hv2", PLUGGED)) == []
+    assert left(PLUGGED, PLUGGED) == []
+
+
+def test_a_removed_address_is_forgotten() -> None:
+    assert left(replace(PLUGGED, addresses=()), PLUGGED) == [ADDRESS]
+
+
+def test_a_frame_at_a_standby_port_claims_its_nic_until_the_database_shows_it() -> None:
+    waiting = on("hv2", PLUGGED)
+    claims = Moves()
+    claims.claim(in_force(waiting), [7])
+    assert claims.claimed(waiting) == frozenset()
+    claims.claim(in_force(waiting), [1, 1])
+    assert claims.claimed(waiting) == {uid("web1")}
+    assert claims.claimed(on("hv1", PLUGGED)) == frozenset()
+    assert claims.claimed(waiting) == frozenset()
+
+
+def test_a_claim_ends_with_its_port() -> None:
+    claims = Moves()
+    claims.claim(in_force(on("hv2", PLUGGED)), [1])
+    assert claims.claimed(on("hv2", EMPTY)) == frozenset()
+
+
+def test_a_straggling_frame_does_not_bring_a_nic_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(moves, "monotonic", lambda: now[0])
+    claims, gone = Moves(), on("hv2", PLUGGED)
+    claims.left(gone, decide(gone), decide(on("hv1", PLUGGED)))
+    assert decide(gone).ports[-1].state is State.STANDBY
+    claims.claim(in_force(gone), [1])
+    assert claims.claimed(gone) == frozenset()
+    now[0] += moves.HOLD_OFF
+    claims.claim(in_force(gone), [1])
+    assert claims.claimed(gone) == {uid("web1")}

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Traces and flows for people, over the flows of a small cloud."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from flows.inputs import Bridge
+from flows.pipeline import build
+from sgctl.agent.tracing import QueryError, trace
+from sgctl.agent.views import FlowViews, drops, port_view
+from sgctl.agent.writer import Applied
+from sgctl.openflow.replies import Installed
+from sgctl.policy import decide
+from sgctl.reconcile import Compiler
+from tests.unit.worlds import peer_rule, port, world
+
+BRIDGE = Bridge((9,))
+WORLD = replace(
+    world({"web1": ("web",), "nag1": ("nagios",)}, rules=(peer_rule("r", "web", "nagios"),)),
+    ports=(
+        port("nobody", 9, name="eth1", iface_id=None, role="uplink"),
+        port("web1", 1),
+        port("nag1", 2),
+        port("nobody", 3),
+    ),
+)
+DECISION = decide(WORLD)
+APPLIED = Applied(WORLD, DECISION, Compiler(partial(build, bridge=BRIDGE)).compile(DECISION.units), 0, 0, True)
+GOOD = {"in_port": "tap2", "src": "10.1.0.12", "dst": "10.1.0.11", "proto": "tcp", "dport": "80"}
+
+
+def test_a_permitted_packet_is_delivered_and_told_step_by_step() -> None:
+    told = trace(APPLIED, GOOD)
+    assert (told["verdict"], told["where"]) == ("delivered", "tap1 (web1)")
+    assert told["steps"][0]["table"] == "CLASSIFIER"
+    assert all(set(step) == {"table", "flow", "owner", "note", "actions", "text"} for step in told["steps"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"dport": "81"}, "dropped"),
+        ({"dport": "81", "state": "established"}, "delivered"),
+        ({"src": "10.1.0.99"}, "dropped"),
+        ({"src_mac": "02:00:00:00:00:77"}, "dropped"),
+        ({"proto": "arp"}, "delivered"),
+        ({"proto": "icmp"}, "dropped"),
+        ({"proto": "gre"}, "dropped"),
+        ({"proto": "sctp"}, "dropped"),
+        ({"in_port": "uplink", "src": "10.1.0.13"}, "dropped"),
+        ({"in_port": "tap1", "src": "10.1.0.11", "dst": "192.0.2.1"}, "delivered"),
+        ({"in_port": "tap3", "src_mac": "02:00:00:00:00:09"}, "dropped"),
+    ],
+)
+def test_verdicts(changes: dict[str, str], verdict: str) -> None:
+    assert trace(APPLIED, GOOD | changes)["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"nonsense": "1"}, "no key nonsense"),
+        ({"in_port": "tap7"}, "no port tap7"),
+        ({"in_port": ""}, "in_port is missing"),
+        ({"src": "x"}, "src:"),
+        ({"dst": "2001:db8::1"}, "of one family"),
+        ({"dport": "65536"}, "dport:"),
+        ({"dport": "-1"}, "dport:"),
+        ({"proto": "nonsense"}, "proto:"),
+        ({"proto": "256"}, "proto:"),
+        ({"proto": "icmp", "type": "256"}, "type:"),
+        ({"proto": "nd"}, "nd is for IPv6"),
+        ({"src_mac": "x"}, "src_mac:"),
+        ({"dst_mac": "02:00:00:00:00:100"}, "dst_mac:"),
+        ({"state": "odd"}, "state:"),
+    ],
+)
+def test_a_bad_query_says_what_is_wrong(changes: dict[str, str], text: str) -> None:
+    with pytest.raises(QueryError, match=text):
+        trace(APPLIED, GOOD | changes)
+
+
+def seen(packets: int = 0) -> list[Installed]:
+    return [Installed(cookie, flow.table, flow.priority, packets, 0) for cookie, flow in APPLIED.desired.items()]
+
+
+def test_flows_know_their_owners_and_rules() -> None:
+    views = FlowViews(APPLIED).ours(seen())
+    assert len(views) == len(APPLIED.desired)
+    names = {view["owner"].partition("/")[0]: view["owner_name"] for view in views}
+    assert names["bridge"] == "the bridge" and names["policy"] in ("acme/web", "acme/nagios")
+    assert "tap1 (web1)" in {view["owner_name"] for view in views}
+    assert {view["rule"] for view in views} == {None, "acme/web: ingress tcp 80 from acme/nagios"}
+    assert all(view["note"] for view in views)
+
+
+def test_drops_are_counted_by_reason() -> None:
+    found = drops(APPLIED.desired, seen(packets=3))
+    assert found and all(set(drop) == {"reason", "table", "packets"} for drop in found)
+    assert all(drop["packets"] % 3 == 0 and drop["reason"] for drop in found)
+
+
+def test_a_port_view_has_the_promised_keys() -> None:
+    keys = {"name", "ofport", "nic", "vm", "vmid", "account", "mac", "addresses", "groups", "state", "reason"}
+    assert all(set(port_view(state)) == keys for state in DECISION.ports)
