@@ -94,6 +94,8 @@ def pod_flows(pod: Segment) -> Iterator[Flow]:
         for proto in (UDP_PROTO, TCP_PROTO):
             query = (FAMILY[resolver.version], f.IP_PROTO.eq(proto), _PORT_FIELDS[proto].eq(53))
             yield _pass(_EGRESS, "DNS to the pod's resolver", f.SRC_POD.eq(pod.number), query, destination(resolver))
+        later = (FAMILY[resolver.version], LATER_FRAGMENT, destination(resolver))
+        yield _pass(_EGRESS, "DNS to the pod's resolver, the rest", f.SRC_POD.eq(pod.number), later)
 
 
 def _routable(servers: tuple[Ip, ...]) -> list[Ip]:
