@@ -146,4 +146,6 @@ class Resident:
         if self.file.exists():
             os.kill(json.loads(self.file.read_text())["pid"], signal.SIGTERM)
         wait_for("the lab's end", lambda: not self.running(), timeout=30, step=0.1)
+        for file in (self.log, self.directory / "lab", *self.directory.glob("resolv.*")):
+            file.unlink(missing_ok=True)
         return True

@@ -39,6 +39,7 @@ def standing_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert (done.returncode, done.stdout) == (0, "the lab is gone\n")
     assert run(*module, "status").returncode == 1
     assert run(*module, "down").stdout == "no lab is running\n"
+    assert [file.name for file in directory.iterdir()] == ["lock"]
 
 
 def address(lab: Path, name: str) -> str:
