@@ -3,6 +3,7 @@
 
 import logging
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sgctl.api import reference as reference_module
 from sgctl.api.catalogue import catalogue
 from sgctl.signing import signature
 from tests.unit.api_memory import NOW, Client, Cloud
@@ -253,3 +255,9 @@ def test_anything_is_answered(
 def test_any_bytes_are_answered(admin: Client, data: bytes) -> None:
     query = "".join(chr(byte) for byte in data if chr(byte) not in "\r\n#")
     assert admin.raw(quote(query, safe="%&=+[]")).status in {401, 430}
+
+
+def test_the_reference_is_what_is_declared() -> None:
+    assert (Path(reference_module.__file__).with_name("COMMANDS.md")).read_text() == reference_module.reference(), (
+        "run `python -m sgctl.api.reference > sgctl/api/COMMANDS.md`"
+    )

@@ -38,7 +38,7 @@ def view(job: Job) -> Object:
 
 @command(
     "queryAsyncJobResult",
-    "Tells how a job is going.",
+    "Tells how a job is going; its result is under jobresult.",
     ident("jobid", "the job", required=True),
 )
 def query_job(call: Call) -> Answer:

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an API call to packets: what has been answered as in force is in force, on whatever hypervisor."""
+
+import time
+from typing import Any
+
+import pytest
+
+from devstack.lab.api import Account
+from devstack.lab.example import Example
+from devstack.lab.network import Cell, probe
+
+
+@pytest.fixture
+def shop(example: Example) -> Account:
+    return example.cloud.accounts["shop"]
+
+
+@pytest.fixture
+def operator(example: Example) -> Account:
+    return example.cloud.accounts["operator"]
+
+
+def reaches(example: Example, source: str, target: str, service: str) -> bool:
+    """What one probe sees, without a second try."""
+    (seen,) = probe([Cell(example.vm(source), example.vm(target), service, True)])
+    return seen.agrees
+
+
+def port(number: int, **more: str) -> dict[str, str]:
+    return {"protocol": "tcp", "startport": str(number), "endport": str(number), **more}
+
+
+@pytest.mark.parametrize("number", range(7001, 7003))
+def test_a_job_that_waited_tells_the_truth(example: Example, shop: Account, number: int) -> None:
+    nagios = {"usersecuritygrouplist": "nagios", "account": "operator"}
+    rule = port(number, securitygroupname="web", wait="true", **nagios)
+    assert not reaches(example, "nagios1", "web1", f"tcp/{number}")
+    answer = shop.call("authorizeSecurityGroupIngress", **rule)
+    assert (answer["hosts"], answer["milliseconds"] < 2000) == (2, True)
+    assert reaches(example, "nagios1", "web1", f"tcp/{number}")
+    assert reaches(example, "nagios1", "web2", f"tcp/{number}")
+    assert not reaches(example, "cacti1", "web1", f"tcp/{number}")
+    id = answer["securitygroup"]["ingressrule"][0]["ruleid"]
+    shop.call("revokeSecurityGroupIngress", id=id, wait="true")
+    assert not reaches(example, "nagios1", "web1", f"tcp/{number}")
+    assert not reaches(example, "nagios1", "web2", f"tcp/{number}")
+
+
+def change_groups(example: Example, account: Account, vm: str, groups: str) -> Any:
+    id = example.machines[vm].id
+    return account.call("updateVirtualMachine", id=id, securitygroupnames=groups)["virtualmachine"]
+
+
+def test_groups_of_a_running_vm_change_at_once(example: Example, shop: Account, operator: Account) -> None:
+    rule = port(7010, securitygroupname="web", usersecuritygrouplist="cacti", account="operator", wait="true")
+    shop.call("authorizeSecurityGroupIngress", **rule)
+    assert not reaches(example, "jump1", "web2", "tcp/7010")
+    changed = change_groups(example, operator, "jump1", "default,cacti")
+    assert (changed["state"], len(changed["securitygroup"])) == ("Running", 2)
+    settle()
+    assert reaches(example, "jump1", "web2", "tcp/7010")
+    change_groups(example, operator, "jump1", "default")
+    settle()
+    assert not reaches(example, "jump1", "web2", "tcp/7010")
+
+
+def settle() -> None:
+    """Milliseconds are promised; the machine that runs this test may be busy."""
+    time.sleep(0.3)
+
+
+def test_a_secondary_address_of_a_running_vm(example: Example, operator: Account) -> None:
+    machine = example.machines["nagios1"]
+    other = f"10.{machine.order.pod.number}.0.240"
+    added = operator.call("addIpToNic", nicid=machine.nic, ipaddress=other)["nicsecondaryip"]
+    settle()
+    operator.call("authorizeSecurityGroupIngress", **port(7020, securitygroupname="nagios", cidrlist="0.0.0.0/0"))
+    settle()
+    machine.vm.add_address(f"{other}/24")
+    machine.vm.serve("tcp", 7020)
+    source = example.vm("outside")
+    assert source.probe("tcp", other, 7020) == "open"
+    operator.call("removeIpFromNic", id=added["id"])
+    settle()
+    assert source.probe("tcp", other, 7020) in ("timeout", "unreachable")
+    machine.vm.remove_address(f"{other}/24")
