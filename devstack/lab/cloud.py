@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 from devstack.lab.api import Account, first_admin
@@ -41,13 +41,17 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A VM to boot: whose, where, in which groups (none: the account's default)."""
+    """A VM to boot: whose, where, in which groups (none: the account's default).
+
+    With `addresses` (prefix notation, one of each IP version) it does not ask DHCP; its gateways are at 1.
+    """
 
     account: Account
     name: str
     hypervisor: Hypervisor
     pod: Pod
     groups: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,29 +192,32 @@ class Cloud:
         return account
 
     def boot(self, orders: Sequence[Order]) -> list[Machine]:
-        """Deploy VMs, plug them in, and wait until DHCP has given them an IPv4 and an IPv6 address."""
+        """Deploy VMs, plug them in, and wait until each has an IPv4 and an IPv6 address and gateway."""
         deployed = [self._deploy(order) for order in orders]
         self.reserve()
         machines = [self._plug(order, answer) for order, answer in zip(orders, deployed, strict=True)]
-        for machine in machines:
-            machine.vm.start_dhcp()
-        for machine in machines:
-            machine.vm.finish_dhcp()
-        for machine in machines:
-            machine.vm.start_dhcp6()
-        for machine in machines:
-            machine.vm.finish_dhcp6()
-            machine.vm.wait_for_gateway6()
-            self.machines[machine.vm.name] = machine
+        asking = [machine.vm for machine in machines if not machine.order.addresses]
+        for vm in asking:
+            vm.start_dhcp()
+        for vm in asking:
+            vm.finish_dhcp()
+        for vm in asking:
+            vm.start_dhcp6()
+        for vm in asking:
+            vm.finish_dhcp6()
+            vm.wait_for_gateway6()
+        self.machines |= {machine.vm.name: machine for machine in machines}
         return machines
 
     def _deploy(self, order: Order) -> dict[str, Any]:
         offering = str(order.account.all("listServiceOfferings", "serviceoffering")[0]["id"])
         template = str(order.account.all("listTemplates", "template", templatefilter="executable")[0]["id"])
-        groups = {"securitygroupnames": ",".join(order.groups)} if order.groups else {}
+        chosen = {"securitygroupnames": ",".join(order.groups)} if order.groups else {}
+        for address in map(ip_interface, order.addresses):
+            chosen["ip6address" if address.version == 6 else "ipaddress"] = str(address.ip)
         answer = order.account.call(
             "deployVirtualMachine", zoneid=order.pod.zone, podid=order.pod.id, name=order.name,
-            serviceofferingid=offering, templateid=template, **groups,
+            serviceofferingid=offering, templateid=template, **chosen,
         )  # fmt: skip
         return dict(answer["virtualmachine"])
 
@@ -218,6 +225,9 @@ class Cloud:
         vm = VM(self.lab, order.name)
         nic = answer["nic"][0]
         port = order.hypervisor.plug(vm, str(nic["id"]), str(nic["macaddress"]))
+        for address in order.addresses:
+            vm.add_address(address)
+            vm.add_gateway(str(ip_interface(address).network.network_address + 1))
         return Machine(order, vm, str(answer["id"]), str(nic["id"]), str(nic["macaddress"]), port)
 
     def reserve(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 from devstack.lab import Hypervisor, Lab, Network, Segment
 from devstack.lab.cloud import Cloud
 from devstack.lab.example import Example, build
+from tests.functional.promised import two_hypervisors, wait_in_force
 
 NEEDED = ("ovs-vswitchd", "ovsdb-server", "ip", "nsenter", "dnsmasq", "busybox", "dhclient")
 HERE = Path(__file__).parent
@@ -76,12 +77,14 @@ def example(module_lab: Lab) -> Example:
 @pytest.fixture
 def cloud(lab: Lab) -> Cloud:
     """A started and registered cloud of two hypervisors, each in a pod of its own; no accounts, no VMs yet."""
-    cloud = Cloud(lab)
-    for pod in (cloud.add_pod(), cloud.add_pod()):
-        cloud.add_hypervisor(pod)
-    cloud.start()
-    cloud.register()
-    return cloud
+    return two_hypervisors(lab)
+
+
+@pytest.fixture
+def in_force(cloud: Cloud) -> Iterator[None]:
+    """Whatever a test does, afterwards each switch holds the flows that its agent desires, and no others."""
+    yield
+    wait_in_force(cloud)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the README's promises share: a cloud, rules in few words, expectations, and the switches' truth."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from scapy.layers.l2 import Ether
+
+from devstack.lab import VM, Hypervisor, Lab, Manager, Network
+from devstack.lab.agent import Stream
+from devstack.lab.api import Account
+from devstack.lab.cloud import Cloud, Machine, Order, Pod
+from devstack.lab.namespace import wait_for
+
+WORLD = "0.0.0.0/0,::/0"
+BOTH = (4, 6)
+"""Every promise holds for IPv4 and IPv6."""
+
+
+def two_hypervisors(lab: Lab, *, pods: int = 2, zones: int = 1) -> Cloud:
+    """A started and registered cloud of two hypervisors, each in a pod of its own or both in one."""
+    cloud = Cloud(lab)
+    made = [cloud.add_pod() for _ in range(pods)]
+    for number in range(2):
+        cloud.add_hypervisor(made[number % pods])
+    cloud.start()
+    cloud.register(zones=zones)
+    return cloud
+
+
+@contextmanager
+def promised_cloud(lab: Lab, *, pods: int = 2, zones: int = 1) -> Iterator[Cloud]:
+    """The same for a module of tests, after which a recompute from nothing must find nothing to change."""
+    cloud = two_hypervisors(lab, pods=pods, zones=zones)
+    yield cloud
+    check_recompute(cloud)
+
+
+def order(cloud: Cloud, account: Account, name: str, host: int, *groups: str) -> Order:
+    """A VM on the hypervisor with this number, in that hypervisor's pod; no groups: the account's default."""
+    pod = cloud.pod(min(host, len(cloud.pods)))
+    return Order(account, name, cloud.hypervisors[host - 1], pod, groups)
+
+
+def boot(cloud: Cloud, *orders: Order) -> list[VM]:
+    """VMs that run, with the addresses that DHCP gave them."""
+    machines = cloud.boot(orders)
+    cloud.wait_running(machines)
+    return [machine.vm for machine in machines]
+
+
+def services(protocol: str) -> dict[str, str]:
+    """The parameters of a rule for ``tcp/80``, ``udp/53``, ``icmp`` or ``all``."""
+    name, _, ports = protocol.partition("/")
+    first, _, last = ports.partition("-")
+    if name == "icmp":
+        return {"protocol": "icmp", "icmptype": "-1", "icmpcode": "-1"}
+    return {"protocol": name, **({"startport": first, "endport": last or first} if ports else {})}
+
+
+def allow(
+    account: Account, group: str, *protocols: str, cidr: str = "", peers: Iterable[str] = (), egress: bool = False
+) -> list[str]:
+    """Add rules to a group of `account` for each protocol; `peers` are ``account/group``; the ids of the new rules."""
+    peer = {"cidrlist": cidr} if cidr else {}
+    for number, one in enumerate(peers):
+        owner, _, name = one.partition("/")
+        peer |= {f"usersecuritygrouplist[{number}].account": owner, f"usersecuritygrouplist[{number}].group": name}
+    found: list[str] = []
+    for protocol in protocols:
+        way = "Egress" if egress else "Ingress"
+        answer = account.call(
+            f"authorizeSecurityGroup{way}", securitygroupname=group, **services(protocol), **peer
+        )["securitygroup"]  # fmt: skip
+        found += [str(rule["ruleid"]) for rule in answer[f"{way.lower()}rule"]]
+    return found
+
+
+def revoke(account: Account, rules: Iterable[str], *, egress: bool = False) -> None:
+    """Remove rules."""
+    for rule in rules:
+        account.call(f"revokeSecurityGroup{'Egress' if egress else 'Ingress'}", id=rule)
+
+
+def expect(net: Network, *, timeout: float = 0.5) -> None:
+    """All cells agree, and do so again: none of them was right by chance while a change was on its way."""
+    cells = list(net.cells)
+    net.check(timeout=timeout)
+    net.cells = cells
+    net.check(within=0, timeout=timeout)
+
+
+def goes_on(stream: Stream, *, answers: int = 20) -> None:
+    """Wait until a stream has got that many further answers."""
+    before = stream.report().received
+    wait_for("the connection goes on", lambda: stream.report().received >= before + answers)
+
+
+def admin(manager: Manager, path: str) -> Any:
+    """An answer of an agent's admin endpoint."""
+    status, answer = manager.get(path)
+    assert status == 200, answer
+    return answer
+
+
+def metric(manager: Manager, name: str, label: str = "") -> int:
+    """A metric of an agent; 0 if it has not been counted yet."""
+    found = re.search(rf"^{name}{re.escape(label)} ([0-9.e+]+)$", admin(manager, "/metrics"), re.MULTILINE)
+    return round(float(found[1])) if found else 0
+
+
+def in_force(manager: Manager) -> bool:
+    """Whether the switch holds every desired flow, and nothing but them and what it has learned itself."""
+    if manager.get("/readyz")[0] != 200:
+        return False
+    flows = admin(manager, "/admin/flows")["flows"]
+    own = [flow for flow in flows if flow["owner"] not in ("learned", "")]
+    foreign = any(flow["foreign"] for flow in flows)
+    return not foreign and len(own) == metric(manager, "sgctl_flows")
+
+
+def wait_in_force(cloud: Cloud) -> None:
+    """Wait until that is so on every hypervisor."""
+    for name, manager in cloud.managers.items():
+        wait_for(f"{name}: installed flows are the desired ones", lambda one=manager: in_force(one), step=0.1)
+
+
+def check_recompute(cloud: Cloud) -> None:
+    """Restarted agents compute everything anew, and find nothing to change in their switches."""
+    for manager in reversed(cloud.managers.values()):
+        manager.stop()
+    for manager in cloud.managers.values():
+        manager.start()
+    for name, manager in cloud.managers.items():
+        manager.wait_ready()
+        sent = {kind: metric(manager, "sgctl_flow_mods_total", f'{{kind="{kind}"}}') for kind in ("add", "delete")}
+        assert sent == {"add": 0, "delete": 0}, f"{name}: a recompute changes flows"
+
+
+def ports(manager: Manager) -> dict[str, dict[str, Any]]:
+    """An agent's ports by the name of their VM."""
+    return {port["vm"]: port for port in admin(manager, "/admin/ports")["ports"] if port["vm"]}
+
+
+def wait_port(cloud: Cloud, host: Hypervisor, vm: str, state: str) -> None:
+    """Wait until the port of a VM on a hypervisor is in this state."""
+    manager = cloud.managers[host.name]
+    wait_for(f"{vm} {state} on {host.name}", lambda: ports(manager).get(vm, {}).get("state") == state, step=0.05)
+
+
+def group_ids(account: Account, *names: str) -> str:
+    """The ids of groups of an account, as lists are written in the API."""
+    known = {group["name"]: str(group["id"]) for group in account.all("listSecurityGroups", "securitygroup")}
+    return ",".join(known[name] for name in names)
+
+
+def regroup(machine: Machine, *groups: str) -> None:
+    """Change the groups of a VM while it runs."""
+    owner = machine.order.account
+    owner.call("updateVirtualMachine", id=machine.id, securitygroupids=group_ids(owner, *groups))
+
+
+def gateway_mac(cloud: Cloud, pod: Pod) -> str:
+    """The MAC of the router in a pod."""
+    return cloud.router.namespace.run("ip", "-br", "link", "show", "dev", pod.segment.name).split()[2]
+
+
+def path(cloud: Cloud, source: VM, target: VM) -> Ether:
+    """The Ethernet header with which a VM's packets to another leave it: to it, or to the router of its own pod."""
+    mine, its = cloud.machines[source.name], cloud.machines[target.name]
+    pod = mine.order.pod
+    return Ether(src=mine.mac, dst=its.mac if pod is its.order.pod else gateway_mac(cloud, pod))
