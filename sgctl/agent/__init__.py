@@ -2,7 +2,7 @@
 """The agent: the os-ken application that makes one bridge enforce what the SG database says.
 
     gather    what is known: rows, ports, who is alive
-    writer    the one loop that changes the switch
+    writer    the one loop that changes the switch; leaves what is `applied`
     moves     NICs that come and go
     report    what the database is told
     admin     /admin, health and metrics over HTTP

@@ -13,10 +13,11 @@ import eventlet
 from eventlet import wsgi
 
 from flows.tables import BY_NAME, TABLES
+from sgctl.agent.applied import Applied
 from sgctl.agent.metrics import Metrics
 from sgctl.agent.tracing import QueryError, trace
 from sgctl.agent.views import FlowViews, Json, drops, port_view
-from sgctl.agent.writer import Applied, Writer
+from sgctl.agent.writer import Writer
 from sgctl.errors import SgctlError
 from sgctl.openflow.errors import SwitchError
 from sgctl.openflow.replies import Installed

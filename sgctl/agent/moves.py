@@ -11,16 +11,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from flows.inputs import Ip, Port
 from sgctl.agent.announce import announcements
+from sgctl.agent.applied import Applied
 from sgctl.agent.gather import named_nics
 from sgctl.reconcile import scope
 from sgctl.world import Decision, State, World
-
-if TYPE_CHECKING:
-    from sgctl.agent.writer import Applied
 
 LOG = logging.getLogger(__name__)
 HOLD_OFF = 1.0

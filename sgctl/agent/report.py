@@ -16,8 +16,9 @@ from threading import Event
 from time import monotonic, time
 from uuid import NAMESPACE_OID, uuid5
 
+from sgctl.agent.applied import Applied
 from sgctl.agent.gather import Gatherer
-from sgctl.agent.writer import Applied, Writer
+from sgctl.agent.writer import Writer
 from sgctl.config import Settings
 from sgctl.errors import Conflict, Stale, Unavailable
 from sgctl.model import Host, Nic

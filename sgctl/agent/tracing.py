@@ -11,8 +11,8 @@ from flows.explain import explain
 from flows.inputs import Bridge, Ip, Port
 from flows.packet import End, Packet
 from flows.trace import Ambiguous, Switch, Walk
+from sgctl.agent.applied import Applied
 from sgctl.agent.views import Json, numbered
-from sgctl.agent.writer import Applied
 from sgctl.binding import parse_mac
 from sgctl.errors import SgctlError
 from sgctl.rules import PROTOCOLS
@@ -34,10 +34,10 @@ def trace(applied: Applied, query: Mapping[str, str]) -> Json:
         raise QueryError(f"no key {unknown[0]}; keys: {', '.join(KEYS)}")
     asked = _Asked(applied, query)
     switch = Switch(applied.desired.values(), ports=numbered(applied))
-    packet = asked.packet()
+    port, packet = asked.port, asked.packet()
     try:
         switch.preset(packet, asked.choice("state", STATES, "new"))
-        walk = switch.walk(packet, asked.port)
+        walk = switch.walk(packet, port)
     except Ambiguous as error:
         raise QueryError(str(error)) from error
     except ValueError as error:

@@ -13,7 +13,7 @@ from flows.flow import Flow
 from flows.inputs import Port, Standby
 from flows.tables import BY_ID, LEARNED_COOKIE
 from sgctl import rules
-from sgctl.agent.writer import Applied
+from sgctl.agent.applied import Applied
 from sgctl.binding import group_name
 from sgctl.model import Rule
 from sgctl.openflow.ofctl import TextFlow

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Event
 from time import monotonic
 
@@ -19,6 +19,7 @@ from flows.flow import Flow
 from flows.inputs import Bridge
 from flows.pipeline import build
 from flows.tables import LEARNED_COOKIE
+from sgctl.agent.applied import Applied
 from sgctl.agent.gather import Gatherer
 from sgctl.agent.local import LocalBridge
 from sgctl.agent.metrics import Metrics
@@ -35,18 +36,6 @@ TICK = 5.0
 """Seconds after which the loop looks around though nobody has woken it."""
 AUDIT = 60.0
 """Seconds after which the installed cookies are read again, in case somebody else has changed flows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What is in force: the world it was decided from, and the desired flows, which the switch has."""
-
-    world: World
-    decision: Decision
-    desired: Mapping[int, Flow]
-    foreign: int
-    sequence: int
-    current: bool
 
 
 class Writer:

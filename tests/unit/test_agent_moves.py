@@ -10,8 +10,8 @@ import pytest
 from flows.inputs import Bridge
 from flows.pipeline import build
 from sgctl.agent import moves
+from sgctl.agent.applied import Applied
 from sgctl.agent.moves import Moves
-from sgctl.agent.writer import Applied
 from sgctl.policy import decide
 from sgctl.reconcile import Compiler
 from sgctl.world import Decision, State, World

@@ -10,9 +10,9 @@ import pytest
 
 from flows.inputs import Bridge
 from flows.pipeline import build
+from sgctl.agent.applied import Applied
 from sgctl.agent.tracing import QueryError, trace
 from sgctl.agent.views import FlowViews, drops, port_view
-from sgctl.agent.writer import Applied
 from sgctl.openflow.replies import Installed
 from sgctl.policy import decide
 from sgctl.reconcile import Compiler

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many changes in a row end where a new agent would start, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sgctl.model import Cloud, Host, Rule
+from sgctl.store import Delete, Insert, Update
+from tests.functional.agent_rig import BRIDGE, Manager, Rig
+from tests.functional.vswitch_sandbox import eventually
+from tests.unit.worlds import cidr_rule, mac_of, peer_rule, uid, world
+
+CLOUD = world({"web1": ("web",), "web2": ("web",), "nag1": ("nagios",)}, rules=(peer_rule("r", "web", "nagios"),))
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    with Rig(CLOUD) as rig:
+        yield rig
+
+
+@pytest.fixture
+def agent(rig: Rig) -> Manager:
+    agent = rig.manager()
+    agent.wait_state(rig.plug("web1", 5), "active")
+    rig.wait_nic("web1", "hv1", "up")
+    return agent
+
+
+def assert_as_new(rig: Rig, agent: Manager) -> None:
+    """A new agent finds nothing to change."""
+    agent.wait_ready()
+    before = rig.cookies()
+    agent.stop()
+    agent.start()
+    agent.wait_ready()
+    assert rig.cookies() == before
+    assert "sgctl_flow_mods_total{" not in agent.get("/metrics")[1]
+
+
+def test_a_flapping_port(rig: Rig, agent: Manager) -> None:
+    chance = random.Random(7)
+    before = rig.cookies()
+    for number in range(30):
+        rig.plug("web2", 6, mac_of(2))
+        if number % 3:
+            time.sleep(chance.uniform(0, 0.1))
+        rig.unplug("tap6")
+    rig.plug("web2", 6, mac_of(2))
+    agent.wait_state("tap6", "active")
+    rig.unplug("tap6")
+    eventually(lambda: rig.cookies() == before)
+    rig.wait_nic("web2", "", "")
+    assert_as_new(rig, agent)
+    assert "Traceback" not in agent.log.read_text()
+
+
+def test_a_port_replaced_in_one_transaction_keeps_no_rights(rig: Rig, agent: Manager) -> None:
+    rig.sandbox.vsctl(
+        "del-port", BRIDGE, "tap5", "--", "add-port", BRIDGE, "tap5",
+        "--", "set", "Interface", "tap5", "type=dummy", "ofport_request=5",
+    )  # fmt: skip
+    assert "no external_ids:iface-id" in agent.wait_state("tap5", "closed")["reason"]
+    assert "in_port=5" not in rig.sandbox.ofctl("dump-flows", BRIDGE, "table=0")
+
+
+def test_two_ports_that_swap_their_nics(rig: Rig, agent: Manager) -> None:
+    agent.wait_state(rig.plug("web2", 6), "active")
+    rig.sandbox.vsctl(
+        "set", "Interface", "tap5", f"external_ids:iface-id={uid('web2')}",
+        "--", "set", "Interface", "tap6", f"external_ids:iface-id={uid('web1')}",
+    )  # fmt: skip
+    eventually(lambda: [agent.ports()[tap]["vm"] for tap in ("tap5", "tap6")] == ["web2", "web1"])
+    assert_as_new(rig, agent)
+
+
+def test_rules_that_come_and_go(rig: Rig, agent: Manager) -> None:
+    before = rig.cookies()
+    rules = [cidr_rule(f"rule {port}", "web", "192.0.2.0/24", port=port) for port in range(100, 140)]
+    for rule in rules:
+        rig.database.write([Insert(rule)])
+    eventually(lambda: len(rig.cookies()) >= len(before) + len(rules))
+    assert_as_new(rig, agent)
+    for rule in rules:
+        rig.database.write([Delete(Rule, rule.id)])
+    eventually(lambda: rig.cookies() == before)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kills_at_random_moments(rig: Rig, agent: Manager, seed: int) -> None:
+    chance = random.Random(seed)
+    rules = [cidr_rule(f"rule {port}", "web", "192.0.2.0/24", port=port) for port in range(100, 110)]
+    for rule in rules:
+        rig.database.write([Insert(rule)])
+        if chance.random() < 0.3:
+            time.sleep(chance.uniform(0, 0.2))
+            agent.kill()
+            agent.start()
+            time.sleep(chance.uniform(0, 1.5))
+    agent.wait_ready()
+    shown = {flow["rule"] for flow in agent.get("/admin/flows?table=INGRESS_RULES")[1]["flows"]}
+    assert {f"acme/web: ingress tcp {rule.first} from 192.0.2.0/24" for rule in rules} <= shown
+    assert_as_new(rig, agent)
+
+
+def test_a_revoke_while_the_database_is_away_counts_as_soon_as_it_is_back(rig: Rig, agent: Manager) -> None:
+    agent.process.send_signal(signal.SIGSTOP)
+    rig.database.write([Delete(Rule, row.id) for row in CLOUD.rules])
+    assert rig.server.pid
+    os.kill(rig.server.pid, signal.SIGKILL)
+    agent.process.send_signal(signal.SIGCONT)
+    eventually(lambda: not told_rules(agent))
+
+
+def told_rules(agent: Manager) -> set[str]:
+    agent.wait_ready()
+    return {flow["rule"] for flow in agent.get("/admin/flows?table=INGRESS_RULES")[1]["flows"] if flow["rule"]}
+
+
+def test_the_sequence_that_was_caught_up_with_is_reported(rig: Rig, agent: Manager) -> None:
+    rig.database.write([Insert(Cloud(id=uid("cloud"), sequence=5))])
+    eventually(lambda: [host.applied for host in rig.database.replica.all(Host)] == [5])
+    rig.database.write([Update(Cloud, uid("cloud"), {"sequence": 9})])
+    eventually(lambda: [host.applied for host in rig.database.replica.all(Host)] == [9])
+    host = rig.database.replica.all(Host)[0]
+    assert host.name == "hv1" and host.version and abs(host.seen / 1000 - time.time()) < 15
