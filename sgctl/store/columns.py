@@ -58,6 +58,13 @@ class Table:
             values[name] = self.columns[name].decode(value)
         return self.kind(id=id, **values)
 
+    def changed(self, id: str, old: Row | None, update: Mapping[str, Json]) -> Row | None:
+        """The record after a row update in update2 notation; None if the row went."""
+        if old is not None and "modify" in update:
+            return self.modify(old, update["modify"])
+        row = update["insert"] if "insert" in update else update.get("initial")
+        return None if row is None else self.insert(id, row)
+
     def modify(self, old: Row, row: Mapping[str, Json]) -> Row:
         """The record after a modification in update2 notation."""
         values = {name: getattr(old, name) for name in self.columns}

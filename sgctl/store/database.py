@@ -126,10 +126,14 @@ class Database:
         request.check()
 
     def _watch(self) -> None:
+        """The interest has changed: nothing is complete until the next turn says so."""
         with self._lock:
-            self.replica.insync = False
-            self._insync.clear()
+            self._turn_insync(False)
         self._alarm.ring()
+
+    def _turn_insync(self, insync: bool) -> None:
+        self.replica.insync = insync
+        (self._insync.set if insync else self._insync.clear)()
 
     def _serve(self) -> None:
         try:
@@ -139,8 +143,8 @@ class Database:
         finally:
             self._stopping = True
             self._idl.close()
-            self._insync.clear()
-            self.replica.announce(frozenset(), insync=False)
+            self._watch()
+            self.replica.announce(frozenset())
             self._finish([*self._sent, *self._queue])
 
     def _turn(self) -> None:
@@ -179,9 +183,8 @@ class Database:
         arrived = self._follow(self._interest, decisive) if self._interest else self._idl.monitoring
         with self._lock:
             insync = arrived and (self._interest is None or self._interest.watched is self._followed)
-            self.replica.insync = insync
-            (self._insync.set if insync else self._insync.clear)()
-        self.replica.announce(changed, insync=insync)
+            self._turn_insync(insync)
+        self.replica.announce(changed)
 
     def _report(self, reached: bool) -> None:
         if reached != self._reached:

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from ovs.db.idl import SchemaHelper, Transaction
 from ovs.jsonrpc import Message
@@ -133,14 +134,17 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
             for count, (id, row) in enumerate(rows.items(), 1):
                 if not count % _ROWS_AT_ONCE:
                     self.cooperative_yield()
-                if "modify" in row:
-                    old = news[id] if id in news else self._replica.get(table.kind, id)
-                    if old is None:
-                        raise RuntimeError(f"{name} {id} was modified, but nobody has told us that it exists")
-                    news[id] = table.modify(old, row["modify"])
+                old = news[id] if id in news else self._replica.get(table.kind, id)
+                if "modify" in row and old is None:
+                    self._resync(f"{name} {id} was modified, but nobody has told us that it exists")
                 else:
-                    new = row["insert"] if "insert" in row else row.get("initial")
-                    news[id] = None if new is None else table.insert(id, new)
+                    news[id] = table.changed(id, old, row)
+
+    def _resync(self, why: str) -> None:
+        """Begin again with all rows."""
+        LOG.error("%s: %s", self.session_name(), why)
+        self.last_id = str(UUID(int=0))
+        self.force_reconnect()
 
 
 def _spread_attempts(reconnect: Any, remotes: str) -> None:

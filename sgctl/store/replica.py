@@ -79,11 +79,10 @@ class Replica:
         with self._lock:
             return frozenset((kind, id) for kind, rows in news.items() for id in self._shelves[kind].apply(rows))
 
-    def announce(self, changed: Changes, *, insync: bool) -> None:
-        """Tell who listens, if there is something to tell."""
-        self.insync = insync
-        if changed or insync != self._announced:
-            self._announced = insync
+    def announce(self, changed: Changes) -> None:
+        """Tell who listens, if something changed or `insync` turned."""
+        turned, self._announced = self.insync != self._announced, self.insync
+        if changed or turned:
             for callback in self._callbacks:
                 callback(changed)
 

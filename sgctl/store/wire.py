@@ -60,17 +60,19 @@ class FastConnection(Connection):  # type: ignore[misc]
         super().__init__(stream)
         self._cutter = Cutter()
         self._ready: deque[bytes] = deque()
+        self._drained = True
 
     @property
     def pending(self) -> bool:
-        """Whether a message is here that nobody has asked for yet."""
-        return bool(self._ready)
+        """Whether there may be a message here that no poller would tell of: cut already, or in TLS's own buffer."""
+        return bool(self._ready) or not self._drained
 
     def recv(self) -> tuple[int, Message | None]:
         """The next message, or an error number (EAGAIN: nothing yet)."""
         while not self.status and not self._ready:
             error, data = self.stream.recv(_CHUNK)
-            if error == errno.EAGAIN:
+            self._drained = error == errno.EAGAIN
+            if self._drained:
                 return error, None
             if error or not data:
                 self.error(error or EOF)
@@ -93,7 +95,7 @@ class FastConnection(Connection):  # type: ignore[misc]
 
     def recv_wait(self, poller: Any) -> None:
         """Have the poller wake up when `recv` has something to say."""
-        if self.status or self._ready:
+        if self.status or self.pending:
             poller.immediate_wake()
         else:
             self.stream.recv_wait(poller)

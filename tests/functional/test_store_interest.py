@@ -90,6 +90,12 @@ def test_only_what_concerns_the_host_arrives(world: World) -> None:
     assert world.watch(PLUGGED[1]) == WITH_MINE | ids(PLUGGED, TENANTS[3], GROUPS[3])
 
 
+def test_a_plugged_nic_brings_the_host_that_has_it(world: World) -> None:
+    with_host = world.watch(PEERS[0][1])
+    assert with_host >= WITH_MINE | ids(PEERS[0], HOSTS[1])
+    assert {host.name for host in world.agent.replica.all(Host)} == {"h1", "h2"}
+
+
 def test_what_the_agent_sees_shrinks_again(world: World) -> None:
     full = world.watch(PLUGGED[1])
     assert world.watch() == WITH_MINE

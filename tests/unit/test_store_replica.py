@@ -67,12 +67,14 @@ def test_listeners_hear_of_changes_and_of_being_in_sync() -> None:
     replica = Replica([Account])
     heard: list[Changes] = []
     replica.on_change(heard.append)
-    replica.announce(frozenset(), insync=False)
+    replica.announce(frozenset())
     assert heard == []
-    replica.announce(frozenset(), insync=True)
-    replica.announce(replica.absorb(news(ACME)), insync=True)
-    replica.announce(frozenset(), insync=True)
-    replica.announce(frozenset(), insync=False)
+    replica.insync = True
+    replica.announce(frozenset())
+    replica.announce(replica.absorb(news(ACME)))
+    replica.announce(frozenset())
+    replica.insync = False
+    replica.announce(frozenset())
     assert heard == [frozenset(), frozenset({(Account, ACME.id)}), frozenset()]
 
 
