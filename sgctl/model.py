@@ -23,7 +23,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cloud(Row):
-    """The one row about the whole: `sequence` is bumped by who wants to know when agents have applied what is before."""
+    """The row about the whole: `sequence` is bumped by who wants to know when agents have applied what is before."""
 
     TABLE: ClassVar[str] = "Cloud"
     name: str = "cloud"
@@ -218,7 +218,7 @@ class Member(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host(Row):
-    """A hypervisor, as its agent reports it. seen: heartbeat.  applied: the Cloud.sequence that it has caught up with."""
+    """A hypervisor, as its agent reports it. seen: heartbeat.  applied: the Cloud.sequence it has caught up with."""
 
     TABLE: ClassVar[str] = "Host"
     name: str

@@ -48,7 +48,7 @@ def port(nic: str, ofport: int | None, **changes: str | None) -> LocalPort:
 
 
 def world(vms: dict[str, tuple[str, ...]], **changes: object) -> World:
-    """A cloud of one pod; VM number i of `vms` (name -> groups) has a NIC of that name and the address 10.1.0.(10+i)."""
+    """A cloud of one pod; VM number i of `vms` (name -> groups) has a NIC of that name with 10.1.0.(10+i)."""
     groups = sorted({group for names in vms.values() for group in names})
     nics = [
         Nic(
