@@ -4,6 +4,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_interface
 from typing import Any
 
 from scapy.layers.l2 import Ether
@@ -160,6 +161,11 @@ def regroup(machine: Machine, *groups: str) -> None:
     """Change the groups of a VM while it runs."""
     owner = machine.order.account
     owner.call("updateVirtualMachine", id=machine.id, securitygroupids=group_ids(owner, *groups))
+
+
+def server_of(pod: Pod, version: int) -> str:
+    """The address of a pod's DHCP and DNS server."""
+    return next(one for one in map(ip_interface, pod.server.addresses) if one.version == version).ip.compressed
 
 
 def gateway_mac(cloud: Cloud, pod: Pod) -> str:
