@@ -49,6 +49,7 @@ OPTIONS = (
     cfg.PortOpt("api-port", default=8080, help="Port that the API listens on."),
     cfg.StrOpt("api-cert", default="", help="File with the API's TLS certificate chain (default: plain HTTP)."),
     cfg.StrOpt("api-key", default="", help="File with the key of --api-cert, unless it is in the same file."),
+    cfg.IntOpt("job-keep", default=60, min=1, help="Minutes for which the API remembers finished jobs."),
     cfg.PortOpt("admin-port", default=8081, help="Port on 127.0.0.1 of the agent's /admin endpoint and metrics."),
     cfg.BoolOpt("verbose", short="v", default=False, help="Log details."),
 )
@@ -84,6 +85,7 @@ class Settings:
     ofp_port: int
     api_cert: str = ""
     api_key: str = ""
+    job_keep: int = 60
     verbose: bool = False
 
     @property
@@ -120,6 +122,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         api_port=conf.api_port,
         api_cert=conf.api_cert,
         api_key=conf.api_key,
+        job_keep=conf.job_keep,
         admin_port=conf.admin_port,
         apps=tuple(name for app in conf.app for name in app.split(",") if name) or DEFAULT_APPS,
         rundir=_rundir(conf.ovsdb_connection),

@@ -56,7 +56,8 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
         bootstrap(
             services.database, services.settings.state_dir, endpoint=self._endpoint, now=round(time.time() * 1000)
         )
-        settings = Settings(endpoint=self._endpoint, server=services.settings.host)
+        options = services.settings
+        settings = Settings(endpoint=self._endpoint, server=options.host, job_keep_ms=options.job_keep * 60_000)
         executor = Executor(services.database, catalogue(), settings)
         self._threads.append(services.spawn(sweep_forever, services.database, settings))
         LOG.info("the API is at %s", self._endpoint)

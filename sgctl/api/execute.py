@@ -20,7 +20,7 @@ from sgctl.api.params import Args, parse
 from sgctl.api.settings import Settings
 from sgctl.errors import Conflict, Referenced, Stale, StoreError, Unavailable
 from sgctl.model import Job
-from sgctl.store import Database, Insert
+from sgctl.store import Database
 
 ATTEMPTS = 30
 _FIRST_PAUSE = 0.002
@@ -95,8 +95,8 @@ class Executor:
     def _failed(self, caller: Caller, command: Command, error: ApiError) -> Object:
         result = {"errorcode": int(error.code), "errortext": error.text}
         call = self._call(caller, command, Args({}))
-        job = _job(call, FAILED, int(Code.INTERNAL), result)
-        self.database.write([Insert(job)], comment=f"{command.name} failed")
+        job = call.draft.insert(_job(call, FAILED, int(Code.INTERNAL), result))
+        self._write(call)
         return {"jobid": job.id}
 
 

@@ -17,6 +17,6 @@ class Settings:
     groups_per_nic: int = 16
     addresses_per_nic: int = 64
     host_timeout_ms: int = 60_000
-    job_keep_ms: int = 24 * 3600 * 1000
+    job_keep_ms: int = 3600 * 1000
     job_wait_ms: int = 60_000
     max_body: int = 1 << 20

@@ -14,9 +14,12 @@ import pytest
 import requests
 from cs import CloudStack, CloudStackApiException
 
+from sgctl.dbserver import DatabaseServer
 from sgctl.model import Address, Member, Nic, Vm, member_id
 from sgctl.store import Database
 from tests.functional.api_servers import Server, account, deploy, pod, until
+
+NOBODY = "7cc5c9e0-dd26-5b95-8df3-d973291584de"
 
 
 @pytest.fixture(scope="module")
@@ -221,3 +224,39 @@ def test_tls(tmp_path: Path) -> None:
         with pytest.raises(requests.ConnectionError):
             requests.get(server.endpoint.replace("https", "http"), timeout=5)
         assert "Traceback" not in server.log
+
+
+def test_without_its_database_the_api_still_reads(tmp_path: Path) -> None:
+    database = DatabaseServer(tmp_path / "db")
+    database.directory.mkdir()
+    database.start()
+    try:
+        with Server(tmp_path / "one", db=database.remote) as server:
+            user = account(server.admin(), server.endpoint, "web")
+            database.stop()
+            assert user.listSecurityGroups()["count"] == 1
+            for write in (
+                lambda: user.createSecurityGroup(name="db"),
+                lambda: user.revokeSecurityGroupIngress(id=NOBODY),
+                lambda: user.authorizeSecurityGroupIngress(securitygroupname="default", protocol="x"),
+                lambda: user.authorizeSecurityGroupIngress(securitygroupname="default", cidrlist="10.0.0.0/8"),
+            ):
+                with pytest.raises(CloudStackApiException) as refused:
+                    write()
+                assert code(refused) in (431, 534)
+            database = DatabaseServer(tmp_path / "db")
+            database.start()
+            until(lambda: created(user, "db"), "a write")
+            assert "Traceback" not in server.log
+    finally:
+        database.stop()
+
+
+def created(user: CloudStack, name: str) -> bool:
+    """Whether a group could be created now."""
+    try:
+        user.createSecurityGroup(name=name)
+    except CloudStackApiException as error:
+        assert error.error["errorcode"] == 534
+        return False
+    return True
