@@ -7,17 +7,12 @@ root and no namespaces, so hundreds of frames per second can be compared with wh
 
 from __future__ import annotations
 
-import ctypes
 import json
 import re
-import shutil
-import signal
 import socket
 import struct
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +21,11 @@ from flows.fields import CT_STATES
 from flows.flow import Flow
 from flows.packet import Packet
 from flows.trace import Walk
+from tests.functional.vswitch_sandbox import Sandbox
 
 BRIDGE = "br0"
-_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 _PATIENCE = 10.0
-#: So many commands the main loop answers before it looks at its ports.
+#: So many commands the main loop answers before it takes one frame from each port.
 _COMMANDS_PER_ROUND = 10
 _PCAP_HEADER, _RECORD_HEADER = 24, 16
 
@@ -75,59 +70,25 @@ class DummySwitch:
 
     def __init__(self, ports: Iterable[int]) -> None:
         self.ports = tuple(ports)
-        self._dir = Path(tempfile.mkdtemp(prefix="dummyswitch-"))
         self._idents = 1
-        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._received = 0
         self._read: dict[int, int] = dict.fromkeys(self.ports, _PCAP_HEADER)
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
+        with ExitStack() as stack:
+            self._sandbox = stack.enter_context(Sandbox())
+            self._add_bridge()
+            self.control = stack.enter_context(closing(Control(self._sandbox.directory / "ovs-vswitchd.ctl")))
+            self._sandbox.ofctl("set-frags", BRIDGE, "nx-match")
+            self._stack = stack.pop_all()
 
-    def _start(self) -> None:
-        run = self._dir
-        database = run / "conf.db"
-        subprocess.run(["ovsdb-tool", "create", database, _SCHEMA], check=True, stderr=subprocess.DEVNULL)
-        self._daemon("ovsdb-server", str(database), f"--remote=punix:{run}/db.sock", f"--unixctl={run}/db.ctl")
-        self._vsctl("--no-wait", "init")
-        dummy = ("--enable-dummy", "--disable-system")
-        self._daemon("ovs-vswitchd", f"unix:{run}/db.sock", *dummy, f"--unixctl={run}/sw.ctl")
+    def _add_bridge(self) -> None:
         add = ["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=dummy", "fail-mode=secure"]
         for port in self.ports:
             add += ["--", "add-port", BRIDGE, f"p{port}", "--", "set", "interface", f"p{port}", "type=dummy"]
             add += [f"ofport_request={port}", f"options:tx_pcap={self._pcap(port)}"]
-        self._vsctl(*add)
-        self.control = Control(run / "sw.ctl")
-        self._ofctl("set-frags", BRIDGE, "nx-match")
-
-    def _daemon(self, name: str, *args: str) -> None:
-        log = (self._dir / f"{name}.log").open("wb")
-        command = [name, *args, f"--pidfile={self._dir}/{name}.pid"]
-        env = {"OVS_RUNDIR": str(self._dir), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-        self._daemons.append(subprocess.Popen(command, stdout=log, stderr=log, env=env, preexec_fn=_die_with_parent))
-        log.close()
-        pidfile, deadline = self._dir / f"{name}.pid", time.monotonic() + _PATIENCE
-        while not pidfile.exists():
-            if self._daemons[-1].poll() is not None or time.monotonic() > deadline:
-                raise CommandFailed(f"{name}: {(self._dir / f'{name}.log').read_text()}")
-            time.sleep(0.02)
-
-    def _vsctl(self, *args: str) -> None:
-        subprocess.run(["ovs-vsctl", f"--db=unix:{self._dir}/db.sock", *args], check=True, timeout=_PATIENCE)
-
-    def _ofctl(self, command: str, bridge: str, *args: str, stdin: str = "") -> str:
-        target = f"unix:{self._dir}/{bridge}.mgmt"
-        done = subprocess.run(
-            ["ovs-ofctl", "-O", "OpenFlow14", command, target, *args],
-            input=stdin, capture_output=True, text=True, timeout=_PATIENCE, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise CommandFailed(f"{command}: {done.stderr}")
-        return done.stdout
+        self._sandbox.run("ovs-vsctl", f"--db={self._sandbox.connection}", *add)
 
     def _pcap(self, port: int) -> Path:
-        return self._dir / f"p{port}.pcap"
+        return self._sandbox.directory / f"p{port}.pcap"
 
     def load(self, flows: Iterable[Flow]) -> None:
         """Hold these flows and no others, and know no connection."""
@@ -136,11 +97,11 @@ class DummySwitch:
 
     def replace(self, flows: Iterable[Flow]) -> None:
         """Hold these flows and no others; connections stay."""
-        self._ofctl("replace-flows", BRIDGE, "-", stdin="\n".join(map(str, flows)) + "\n")
+        self._sandbox.ofctl("replace-flows", BRIDGE, "-", text="\n".join(map(str, flows)) + "\n")
 
     def differences(self, flows: Path) -> str:
         """What ovs-ofctl finds different between the switch and a file of flows."""
-        return self._ofctl("diff-flows", BRIDGE, str(flows))
+        return self._sandbox.ofctl("diff-flows", BRIDGE, str(flows))
 
     def send(self, frame: bytes, port: int) -> None:
         """Let a frame come in by a port. No cached datapath flow decides over it: learned flows count at once."""
@@ -150,11 +111,14 @@ class DummySwitch:
     def receive(self, frame: bytes, port: int) -> None:
         """Let a frame come in by a port; a cached datapath flow may decide over it."""
         self.control("netdev-dummy/receive", f"p{port}", frame.hex())
+        self._received += 1
 
     def sent(self) -> dict[int, list[bytes]]:
         """Frames that left by each port since the last call."""
-        for _ in range(_COMMANDS_PER_ROUND + 1):
-            self.control("version")
+        while self._received:
+            self._received -= 1
+            for _ in range(_COMMANDS_PER_ROUND + 1):
+                self.control("version")
         return {port: frames for port in self.ports if (frames := self._new_frames(port))}
 
     def _new_frames(self, port: int) -> list[bytes]:
@@ -180,16 +144,7 @@ class DummySwitch:
 
     def close(self) -> None:
         """Stop the daemons and remove their directory."""
-        if hasattr(self, "control"):
-            self.control.close()
-        for daemon in reversed(self._daemons):
-            daemon.terminate()
-            daemon.wait(_PATIENCE)
-        shutil.rmtree(self._dir)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        self._stack.close()
 
 
 def sent_by(real: DummySwitch) -> list[tuple[int, str]]:

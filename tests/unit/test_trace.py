@@ -40,13 +40,13 @@ def outputs(actions: Sequence[Action], *more: Flow, packet: Packet = SYN) -> tup
 
 
 class TestLookup:
-    def test_the_higher_priority_wins_whatever_the_masks(self):
+    def test_the_higher_priority_wins_whatever_the_masks(self) -> None:
         wide, narrow = Match.of(IPV4), Match.of(IPV4, f.IPV4_SRC.eq(int(A.ip)))
         flows = [Flow(0, 5, wide, (Output(2),)), Flow(0, 4, narrow, (Output(3),)), Flow(0, 6, narrow, (Output(4),))]
         assert Switch(flows).walk(SYN, 1).outputs == (4,)
         assert Switch(flows[:2]).walk(SYN, 1).outputs == (2,)
 
-    def test_equal_priority_with_different_actions_is_an_error(self):
+    def test_equal_priority_with_different_actions_is_an_error(self) -> None:
         flows = [
             Flow(0, 5, Match.of(IPV4), (Output(2),)),
             Flow(0, 5, Match.of(f.ETH_SRC.eq(A.mac)), (Output(3),)),
@@ -56,52 +56,52 @@ class TestLookup:
         higher = Flow(0, 6, Match.of(f.IN_PORT.eq(1)), (Output(4),))
         assert Switch([*flows, higher]).walk(SYN, 1).outputs == (4,)
 
-    def test_equal_priority_with_equal_actions_is_none(self):
+    def test_equal_priority_with_equal_actions_is_none(self) -> None:
         flows = [Flow(0, 5, match, (Output(2),)) for match in (Match.of(IPV4), Match.of(f.ETH_SRC.eq(A.mac)))]
         assert Switch(flows).walk(SYN, 1).outputs == (2,)
 
-    def test_the_same_match_twice_is_an_error(self):
+    def test_the_same_match_twice_is_an_error(self) -> None:
         with pytest.raises(Ambiguous, match="twice"):
             Switch([Flow(0, 5, ANY, (Output(2),)), Flow(0, 5, ANY, (Output(3),))])
 
-    def test_a_miss_drops_and_says_where(self):
+    def test_a_miss_drops_and_says_where(self) -> None:
         walk = Switch([Flow(0, 0, ANY, (Goto(1),))], names={1: "SECOND"}).walk(SYN, 1)
         assert (walk.verdict, walk.reason, walk.path) == ("dropped", "no flow of SECOND matches", (0, 1))
 
-    def test_a_drop_gives_its_reason(self):
+    def test_a_drop_gives_its_reason(self) -> None:
         assert Switch([Flow(0, 0, ANY, (), note="not yours")]).walk(SYN, 1).reason == "not yours"
 
 
 class TestActions:
-    def test_registers_and_fields(self):
+    def test_registers_and_fields(self) -> None:
         moved = (Load(f.SRC_PORT, 7), Move(f.SRC_PORT, f.OUT_PORT), SetField(f.ETH_DST, 9), OutputBits(f.OUT_PORT))
         walk = Switch([Flow(0, 0, ANY, moved)]).walk(SYN, 1)
         assert walk.outputs == (7,)
         assert headers.get(walk.sent[0].headers, f.ETH_DST) == 9
 
     @pytest.mark.parametrize(("port", "seen"), [(1, ()), (BACK, (1,)), (2, (2,)), (0, ())])
-    def test_never_back_unless_told_to(self, port: int, seen: tuple[int, ...]):
+    def test_never_back_unless_told_to(self, port: int, seen: tuple[int, ...]) -> None:
         assert outputs([Output(port)]) == seen
 
-    def test_ports_that_do_not_exist(self):
+    def test_ports_that_do_not_exist(self) -> None:
         switch = Switch([Flow(0, 0, ANY, (Output(2), Output(3)))], ports={3})
         assert switch.walk(SYN, 1).outputs == (3,)
 
-    def test_resubmit_comes_back_with_what_it_changed(self):
+    def test_resubmit_comes_back_with_what_it_changed(self) -> None:
         changes = Flow(1, 0, ANY, (Load(f.OUT_PORT, 5),))
         assert outputs([Resubmit(1), OutputBits(f.OUT_PORT), Resubmit(2), Output(6)], changes) == (5, 6)
 
-    def test_ttl(self):
+    def test_ttl(self) -> None:
         actions = (Output(2), DecTtl(), Output(3))
         assert outputs(actions, packet=Packet.icmp(A, B, ttl=1)) == (2,)
         walk = Switch([Flow(0, 0, ANY, actions)]).walk(SYN, 1)
         assert [headers.get(one.headers, f.IP_TTL) for one in walk.sent] == [64, 63]
 
-    def test_shown_to_the_controller_is_not_delivered(self):
+    def test_shown_to_the_controller_is_not_delivered(self) -> None:
         walk = Switch([Flow(0, 0, ANY, (Controller(),))]).walk(SYN, 1)
         assert walk.shown and walk.verdict == "dropped"
 
-    def test_learned_flows_count_for_the_next_packet(self):
+    def test_learned_flows_count_for_the_next_packet(self) -> None:
         learn = Learn(1, 9, 60, 3, (IPV4,), ((f.SRC_PORT, f.SRC_PORT),), f.SRC_PORT)
         switch = Switch([Flow(0, 0, ANY, (Load(f.SRC_PORT, 4), learn, Goto(1)))])
         first = switch.walk(SYN, 1)
@@ -111,7 +111,7 @@ class TestActions:
         switch.expire()
         assert switch.walk(SYN, 1).outputs == ()
 
-    def test_endless_flows_are_an_error(self):
+    def test_endless_flows_are_an_error(self) -> None:
         with pytest.raises(ValueError, match="for ever"):
             Switch([Flow(0, 0, Match.of(IPV4), (Ct(1, 0),))]).walk(SYN, 1)
 
@@ -130,7 +130,7 @@ def stateful(mark: int = 1) -> list[Flow]:
 
 
 class TestConntrack:
-    def test_a_commit_lets_replies_pass(self):
+    def test_a_commit_lets_replies_pass(self) -> None:
         switch = Switch(stateful())
         answer = SYN.reply()
         assert switch.walk(answer, 2).reason == "invalid"
@@ -143,11 +143,11 @@ class TestConntrack:
         switch.forget()
         assert switch.walk(answer, 2).outputs == ()
 
-    def test_nothing_of_conntrack_outlives_ct_in_the_same_flow(self):
+    def test_nothing_of_conntrack_outlives_ct_in_the_same_flow(self) -> None:
         untracked = Flow(2, 1, Match.of(f.ct_state("-trk")), (Output(2),))
         assert Switch([Flow(0, 1, Match.of(IPV4), (Ct(1, 1), Goto(2))), untracked]).walk(SYN, 1).outputs == (2,)
 
-    def test_ct_clear(self):
+    def test_ct_clear(self) -> None:
         flows = [
             Flow(0, 1, Match.of(IPV4), (Ct(1, 1),)),
             Flow(1, 1, ANY, (CtClear(), Goto(2))),
@@ -158,17 +158,17 @@ class TestConntrack:
     @pytest.mark.parametrize(
         ("state", "in_port", "seen"), [("established", 1, (2,)), ("reply", 2, (1,)), ("new", 2, ())]
     )
-    def test_preset(self, state: str, in_port: int, seen: tuple[int, ...]):
+    def test_preset(self, state: str, in_port: int, seen: tuple[int, ...]) -> None:
         switch = Switch(stateful())
         packet = Packet.tcp(A, B, 80, flags="A")
         switch.preset(packet, state)
         assert switch.walk(packet, in_port).outputs == seen
 
-    def test_preset_of_what_conntrack_does_not_follow(self):
+    def test_preset_of_what_conntrack_does_not_follow(self) -> None:
         with pytest.raises(ValueError, match="does not follow"):
             Switch(stateful()).preset(Packet.arp(A, B.ip), "reply")
 
-    def test_fragments_pass_together_or_not_at_all(self):
+    def test_fragments_pass_together_or_not_at_all(self) -> None:
         switch = Switch(stateful())
         first, last = Packet.udp(A, B, 53, payload=bytes(2000)).fragments()
         assert [walk.outputs for walk in switch.walk_pieces((last, first), 1)] == [(2,), (2,)]
@@ -177,7 +177,7 @@ class TestConntrack:
         assert switch.walk_pieces(small, 1)[0].reason == "invalid"
 
 
-def test_explain():
+def test_explain() -> None:
     switch = Switch(stateful(), names={0: "ENTRY", 1: "STATE", 2: "EXIT"})
     walk = switch.walk(SYN, 1)
     sentences = [one.text for one in explain(walk, names=switch.names, ports={2: "tap2"})]

@@ -25,14 +25,14 @@ def rebuilt(packet: Packet) -> bytes:
 
 
 @BOTH
-def test_lengths_and_checksums_are_those_of_scapy(a: End, b: End):
+def test_lengths_and_checksums_are_those_of_scapy(a: End, b: End) -> None:
     packets = [Packet.tcp(a, b, 80), Packet.udp(a, b, 53, payload=b"odd"), Packet.icmp(a, b), Packet.dhcp(a)]
     for packet in [*packets, packets[0].reply(), packets[1].error(), packets[0].follow_up("FA")]:
         assert rebuilt(packet) == packet.frame
         assert packet.talk is not None
 
 
-def test_what_scapy_reads():
+def test_what_scapy_reads() -> None:
     assert Ether(Packet.arp(A, B.ip).frame)[ARP].psrc == "10.0.0.1"
     assert Ether(Packet.rarp(A.mac).frame).type == 0x8035
     assert Ether(Packet.solicitation(A6, B6.ip, lladdr=A6.mac).frame)[ICMPv6ND_NS].tgt == "2001:db8::2"
@@ -42,7 +42,7 @@ def test_what_scapy_reads():
 
 
 @BOTH
-def test_replies_are_the_other_direction(a: End, b: End):
+def test_replies_are_the_other_direction(a: End, b: End) -> None:
     ports = (Packet.tcp(a, b, 80), Packet.udp(a, b, 53), Packet.sctp(a, b, 5))
     for packet in (*ports, Packet.ip(a, b, 47, bytes(8)), Packet.icmp(a, b)):
         assert packet.talk is not None
@@ -51,7 +51,7 @@ def test_replies_are_the_other_direction(a: End, b: End):
 
 
 @BOTH
-def test_errors_are_about_the_packet(a: End, b: End):
+def test_errors_are_about_the_packet(a: End, b: End) -> None:
     packet = Packet.udp(a, b, 53)
     error = packet.error(by=End(b.mac, b.ip + 7)).talk
     assert packet.talk is not None and error is not None
@@ -60,7 +60,7 @@ def test_errors_are_about_the_packet(a: End, b: End):
 
 
 @BOTH
-def test_fragments(a: End, b: End):
+def test_fragments(a: End, b: End) -> None:
     whole = Packet.udp(a, b, 53, payload=bytes(5000))
     pieces = whole.fragments()
     assert [piece.get(f.IP_FRAG) for piece in pieces] == [1, 3, 3, 3]
@@ -73,18 +73,18 @@ def test_fragments(a: End, b: End):
 
 
 @pytest.mark.parametrize("at", [24, 37, 50])
-def test_a_wrong_checksum_is_no_conversation(at: int):
+def test_a_wrong_checksum_is_no_conversation(at: int) -> None:
     frame = bytearray(Packet.tcp(A, B, 80).frame)
     frame[at] ^= 0xFF
     assert Packet.parse(bytes(frame)).talk is None
 
 
-def test_udp_without_checksum_is_valid_in_v4_only():
+def test_udp_without_checksum_is_valid_in_v4_only() -> None:
     for packet, valid in ((Packet.udp(A, B, 53), True), (Packet.udp(A6, B6, 53), False)):
         at = len(packet.frame) - 2
         talk = Packet.parse(packet.frame[:at] + b"\0\0").talk
         assert (talk is not None) is valid
 
 
-def test_ends():
+def test_ends() -> None:
     assert Packet.tcp(A, B, 80).ends == (A, B)

@@ -90,24 +90,24 @@ ACCEPTED = (("10.1.0.14", "10.1.0.11"), ("10.1.0.14", "10.2.0.12"), ("10.2.0.15"
 class TestExample:
     """The mission's example: two groups of another account may open one port, on both hypervisors, in both pods."""
 
-    def test_the_rule(self):
+    def test_the_rule(self) -> None:
         assert reachable(EXAMPLE, "tcp/12489") == {f"{a} -> {b}" for a in ("nagios", "cacti") for b in WEB}
 
     @pytest.mark.parametrize("service", ["tcp/12488", "tcp/12490", "udp/12489", "udp/161", "gre", "sctp/12489"])
-    def test_nothing_else(self, service: str):
+    def test_nothing_else(self, service: str) -> None:
         assert reachable(EXAMPLE, service) == set()
 
     @pytest.mark.parametrize(("port", "open_"), [(79, False), (80, True), (90, True), (91, False)])
-    def test_a_cidr_means_one_family_and_the_egress_rules_hold(self, port: int, open_: bool):
+    def test_a_cidr_means_one_family_and_the_egress_rules_hold(self, port: int, open_: bool) -> None:
         callers = {"plain": WEB, "nagios": WEB, "web1": ("web2",), "web2": ("web1",)}
         expected = {f"{a} -> {b}" for a, others in callers.items() for b in others}
         assert reachable(EXAMPLE, f"tcp/{port}") == (expected if open_ else set())
 
-    def test_a_named_group_means_icmp_of_its_family(self):
+    def test_a_named_group_means_icmp_of_its_family(self) -> None:
         expected = {f"nagios -> {b}" for b in WEB}
         assert reachable(EXAMPLE, "icmp/8,0") == expected
 
-    def test_outside(self):
+    def test_outside(self) -> None:
         net = Net(EXAMPLE)
         assert opens(net, "tcp/80", OUTSIDE, "10.2.0.112")
         assert not opens(net, "tcp/12489", OUTSIDE, "10.2.0.12")
@@ -116,7 +116,7 @@ class TestExample:
         assert not opens(net, "udp/4000", "10.2.0.15", OUTSIDE)
         assert opens(net, "udp/53", "10.2.0.15", RESOLVER)
 
-    def test_revoking_ends_nothing_and_lets_nothing_new_in(self):
+    def test_revoking_ends_nothing_and_lets_nothing_new_in(self) -> None:
         net = Net(EXAMPLE)
         for src, dst in ACCEPTED:
             assert opens(net, "tcp/12489", src, dst)
@@ -142,7 +142,7 @@ ICMP = Cloud(
 )
 
 
-def test_icmp_types_and_codes():
+def test_icmp_types_and_codes() -> None:
     net = Net(ICMP)
     assert opens(net, "icmp/128,0", "fd00:1::13", "fd00:1::11")
     assert not opens(net, "icmp/8,0", "10.1.0.13", "10.1.0.11")
@@ -169,7 +169,7 @@ EGRESS = Cloud(
 )
 
 
-def test_one_egress_rule_closes_both_families():
+def test_one_egress_rule_closes_both_families() -> None:
     free = {f"{a} -> {b}" for a in ("open", "near", "far") for b in ("open", "near", "far") if a != b}
     secure = {f"{a} -> {b}" for a in ("tied", "both") for b in ("open", "near", "far")}
     assert reachable(EGRESS, "tcp/443") == free | secure | {"four -> far"}
@@ -247,7 +247,7 @@ def _exists(service: str, address: str) -> bool:
 
 @SETTINGS
 @given(cloud=clouds(), data=st.data())
-def test_random_clouds(cloud: Cloud, data: st.DataObject):
+def test_random_clouds(cloud: Cloud, data: st.DataObject) -> None:
     """What the walkers let pass is what the semantics promise: for VMs of both hypervisors and hosts outside."""
     net = Net(cloud)
     for service, src, dst in data.draw(attempts(cloud)):
@@ -257,7 +257,7 @@ def test_random_clouds(cloud: Cloud, data: st.DataObject):
 
 @SETTINGS
 @given(cloud=clouds(), data=st.data())
-def test_fragments_pass_where_whole_packets_do(cloud: Cloud, data: st.DataObject):
+def test_fragments_pass_where_whole_packets_do(cloud: Cloud, data: st.DataObject) -> None:
     net = Net(cloud)
     for service, src, dst in data.draw(attempts(cloud, most=15)):
         pieces = first_packet(cloud, service, src, dst, size=3000).fragments()
@@ -270,7 +270,7 @@ def test_fragments_pass_where_whole_packets_do(cloud: Cloud, data: st.DataObject
 
 @SETTINGS
 @given(cloud=clouds(), later=clouds(), data=st.data())
-def test_changed_rules_matter_to_new_connections_only(cloud: Cloud, later: Cloud, data: st.DataObject):
+def test_changed_rules_matter_to_new_connections_only(cloud: Cloud, later: Cloud, data: st.DataObject) -> None:
     """Whatever was accepted goes on in both directions; whatever is new is held against the new rules.
 
     Not SCTP: OVS's userspace conntrack does not tell its connections apart, so the rules judge each packet.
@@ -291,7 +291,7 @@ def test_changed_rules_matter_to_new_connections_only(cloud: Cloud, later: Cloud
 
 @SETTINGS
 @given(cloud=clouds(), data=st.data())
-def test_nobody_speaks_for_another(cloud: Cloud, data: st.DataObject):
+def test_nobody_speaks_for_another(cloud: Cloud, data: st.DataObject) -> None:
     """A VM that writes another's address or MAC into a frame reaches nobody, whatever the rules."""
     net = Net(cloud)
     for service, src, dst in data.draw(attempts(cloud)):
