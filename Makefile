@@ -14,7 +14,7 @@ PACKAGES := openvswitch-switch iproute2 iputils-ping util-linux dnsmasq-base bus
 WORKERS ?= 2
 SHELL_FILES := .ci/run devstack/plugin.sh devstack/settings $(wildcard devstack/lab/*.sh)
 
-.PHONY: help setup demo lab lab-down test lint clean
+.PHONY: help setup demo lab lab-down test bench lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ lab-down: setup  ## remove it
 
 test: setup  ## all tests (WORKERS=2 at a time)
 	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
+
+bench: setup  ## how fast it is: tests/bench/README.md
+	$(PYTHON) -W ignore -m tests.bench
 
 lint: setup  ## ruff, mypy, shellcheck
 	$(VENV)/bin/ruff check .

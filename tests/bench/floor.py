@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast the same switch takes the same flows from its own tool, in the same run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from tests.bench.system import BRIDGE, System
+
+SPARE = "br-floor"
+REPEAT = 3
+
+
+def floor(system: System) -> dict[str, float]:
+    """Milliseconds of `ovs-ofctl --bundle` for all flows of the bridge, on an empty bridge of the same switch."""
+    sandbox = system.sandbox
+    file = system.directory / "flows.txt"
+    lines = sandbox.ofctl("dump-flows", BRIDGE, "--no-stats", "--no-names").splitlines()
+    file.write_text("\n".join(line.strip() for line in lines if "actions=" in line) + "\n")
+    sandbox.add_bridge(SPARE)
+    walls = []
+    for _ in range(REPEAT):
+        sandbox.ofctl("del-flows", SPARE)
+        started = time.perf_counter()
+        sandbox.ofctl("add-flows", SPARE, "--bundle", str(file))
+        walls.append(time.perf_counter() - started)
+    sandbox.run("ovs-vsctl", f"--db={sandbox.connection}", "del-br", SPARE)
+    return {"floor ms": 1000 * statistics.median(walls)}
