@@ -88,8 +88,11 @@ def _credentials(path: Path, endpoint: str) -> tuple[Credentials, bool]:
     if known:
         return known, False
     new = Credentials(token_urlsafe(_KEY_BYTES), token_urlsafe(_KEY_BYTES))
-    if _write(path, endpoint, new):
-        return new, True
+    try:
+        if _write(path, endpoint, new):
+            return new, True
+    except OSError as error:
+        raise SgctlError(f"the root admin's key cannot be written to {path}: {error.strerror or error}") from error
     known = _read(path)
     if known is None:
         raise SgctlError(f"{path} came and went")
@@ -109,6 +112,7 @@ def _read(path: Path) -> Credentials | None:
 def _write(path: Path, endpoint: str, credentials: Credentials) -> bool:
     """Make the whole file, readable by its owner only; False if there is one."""
     text = f"[{_SECTION}]\nendpoint = {endpoint}\nkey = {credentials.key}\nsecret = {credentials.secret}\n"
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     # The file appears under its name complete, or not at all; mkstemp makes it with mode 0600.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

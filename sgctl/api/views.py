@@ -170,10 +170,17 @@ def user(reads: Reads, row: User) -> Object:
     }
 
 
+def host_place(reads: Reads, row: Host) -> tuple[Zone | None, Pod | None]:
+    """Where a hypervisor is: in the pod of the VMs that it has, if that is one; in the zone, if there is one."""
+    pods = {nic.pod for nic in reads.find(Nic, host=row.name)}
+    pod = reads.get(Pod, pods.pop()) if len(pods) == 1 else None
+    zones = [reads.get(Zone, pod.zone)] if pod else list(reads.all(Zone))
+    return (zones[0] if len(zones) == 1 else None), pod
+
+
 def host(reads: Reads, row: Host, *, alive: bool) -> Object:
-    """A hypervisor as its agent has registered it; its zone if there is only one."""
-    zones = list(reads.all(Zone))
-    place = zones[0] if len(zones) == 1 else None
+    """A hypervisor as its agent has registered it."""
+    place, pod = host_place(reads, row)
     return given(
         id=row.id,
         name=row.name,
@@ -185,6 +192,8 @@ def host(reads: Reads, row: Host, *, alive: bool) -> Object:
         version=row.version,
         zoneid=place.id if place else "",
         zonename=place.name if place else "",
+        podid=pod.id if pod else "",
+        podname=pod.name if pod else "",
         created=fixed.timestamp(row.started),
         lastpinged=fixed.timestamp(row.seen),
         details={},

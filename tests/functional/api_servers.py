@@ -16,6 +16,9 @@ from typing import Any, Self
 
 from cs import CloudStack
 
+from sgctl.model import Address, Member, Nic, Vm, member_id
+from sgctl.store import Database
+
 PROGRAM = Path(sys.executable).with_name("sgctl-manager")
 DEADLINE = 30.0
 
@@ -133,3 +136,20 @@ def deploy(user: CloudStack, zone: Any, **params: Any) -> Any:
     offering = user.listServiceOfferings()["serviceoffering"][0]["id"]
     fixed = {"zoneid": zone["id"], "templateid": template, "serviceofferingid": offering}
     return user.deployVirtualMachine(**fixed, **params, fetch_result=True)["virtualmachine"]
+
+
+def check_database(server: Server) -> None:
+    """Members are what NICs and addresses say, and no NIC is without a group."""
+    with Database(server.remote) as database:
+        assert database.wait_insync(5)
+        reads = database.replica
+        nics = reads.all(Nic)
+        expected = {
+            Member(id=member_id(group, row.address), group=group, nic=nic.id, address=row.address)
+            for nic in nics
+            for row in reads.find(Address, nic=nic.id)
+            for group in nic.groups
+        }
+        assert set(reads.all(Member)) == expected
+        assert all(nic.groups for nic in nics)
+        assert {nic.vm for nic in nics} == {vm.id for vm in reads.all(Vm) if vm.wanted != "Destroyed"}

@@ -15,9 +15,7 @@ import requests
 from cs import CloudStack, CloudStackApiException
 
 from sgctl.dbserver import DatabaseServer
-from sgctl.model import Address, Member, Nic, Vm, member_id
-from sgctl.store import Database
-from tests.functional.api_servers import Server, account, deploy, pod, until
+from tests.functional.api_servers import Server, account, check_database, deploy, pod, until
 
 NOBODY = "7cc5c9e0-dd26-5b95-8df3-d973291584de"
 
@@ -167,23 +165,6 @@ def test_parallel_changes_of_a_nic_leave_the_right_members(servers: tuple[Server
     (shown,) = user.listNics(virtualmachineid=vm["id"])["nic"]
     assert len(shown["secondaryip"]) == sum(done[::2])
     check_database(servers[0])
-
-
-def check_database(server: Server) -> None:
-    """Members are what NICs and addresses say, and no NIC is without a group."""
-    with Database(server.remote) as database:
-        assert database.wait_insync(5)
-        reads = database.replica
-        nics = reads.all(Nic)
-        expected = {
-            Member(id=member_id(group, row.address), group=group, nic=nic.id, address=row.address)
-            for nic in nics
-            for row in reads.find(Address, nic=nic.id)
-            for group in nic.groups
-        }
-        assert set(reads.all(Member)) == expected
-        assert all(nic.groups for nic in nics)
-        assert {nic.vm for nic in nics} == {vm.id for vm in reads.all(Vm) if vm.wanted != "Destroyed"}
 
 
 def test_a_killed_server_loses_nothing_that_it_answered(tmp_path: Path) -> None:

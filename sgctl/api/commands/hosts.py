@@ -7,7 +7,7 @@ from sgctl.api.errors import invalid
 from sgctl.api.listing import mentions, page, selected
 from sgctl.api.owners import LISTING
 from sgctl.api.params import ident, text
-from sgctl.model import Host, Zone
+from sgctl.model import Host
 
 
 @command(
@@ -21,26 +21,27 @@ from sgctl.model import Host, Zone
     text("resourcestate", "Enabled"),
     text("hypervisor", "KVM"),
     ident("zoneid", "only those of this zone"),
+    ident("podid", "only those of this pod"),
     text("details", "accepted and ignored"),
     answer="host",
     admin=True,
 )
 def list_hosts(call: Call) -> Answer:
-    """Hosts are in a zone only if there is exactly one."""
-    zones = [zone.id for zone in call.draft.all(Zone)]
-    zone = zones[0] if len(zones) == 1 else ""
+    """Where a host is, is known from the VMs that it has."""
 
     def alive(host: Host) -> bool:
         return call.now - host.seen <= call.settings.host_timeout_ms
 
-    hosts = [
-        host
-        for host in call.draft.all(Host)
-        if selected(call, id=host.id, name=host.name, type="Routing", resourcestate="Enabled", hypervisor="KVM")
-        and selected(call, state="Up" if alive(host) else "Disconnected", zoneid=zone)
-        and mentions(call, host.name)
-    ]
-    return page(call, hosts, lambda host: views.host(call.draft, host, alive=alive(host)))
+    def fits(host: Host) -> bool:
+        zone, pod = views.host_place(call.draft, host)
+        return (
+            selected(call, id=host.id, name=host.name, type="Routing", resourcestate="Enabled", hypervisor="KVM")
+            and selected(call, zoneid=zone.id if zone else "", podid=pod.id if pod else "")
+            and selected(call, state="Up" if alive(host) else "Disconnected")
+            and mentions(call, host.name)
+        )
+
+    return page(call, filter(fits, call.draft.all(Host)), lambda host: views.host(call.draft, host, alive=alive(host)))
 
 
 @command(
