@@ -67,6 +67,9 @@ def bridge_flows(bridge: Bridge) -> Iterator[Flow]:
 def _wire_flows() -> Iterator[Flow]:
     for network in _IMPOSSIBLE:
         yield drop(WIRE_GUARD, Band.REFUSE, "impossible source", FAMILY[network.version], source(network))
+    for kind in (SOLICIT, ADVERT):  # OVS reads all of its fields as zero where a link-layer option is there twice
+        terms = (*ICMPV6, f.ICMPV6_TYPE.eq(kind), f.ND_TARGET.eq(0))
+        yield drop(WIRE_GUARD, Band.FIRST, "ND that is malformed", terms)
     detection = (*ICMPV6, UNSPECIFIED6, f.ICMPV6_TYPE.eq(SOLICIT))
     yield go(WIRE_GUARD, Band.EXCEPT, "duplicate address detection", detection, to=LOCATE)
     for kind in (IPV4, ARP, IPV6):

@@ -41,6 +41,7 @@ def bridge_flows(_: Bridge) -> Iterator[Flow]:
     """Solicitations without an option, and questions about addresses that are not here."""
     terms = (_SOLICITS, UNSPECIFIED6)
     yield drop(ND_GUARD, Band.REFUSE, "duplicate address detection of a foreign address", terms)
+    yield drop(ND_GUARD, Band.FIRST, "ND that is malformed", _SOLICITS, f.ND_TARGET.eq(0))
     yield go(ND_GUARD, Band.ALLOW, "asks without its MAC", _SOLICITS, f.ND_SLL.eq(0), to=NEIGHBOUR)
     yield go(NEIGHBOUR, Band.EXCEPT, "to one host", FOR_VM, to=DELIVER)
     yield go(NEIGHBOUR, Band.OTHERWISE, "asked of the wire", FROM_VM, to=DELIVER)

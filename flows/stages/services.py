@@ -75,6 +75,7 @@ _DHCP_ASKS = (*_DHCP, f.UDP_SRC.eq(68), f.UDP_DST.eq(67))
 _DHCP_ANSWERS = (*_DHCP, f.UDP_SRC.eq(67), f.UDP_DST.eq(68))
 _DHCPV6_ASKS = (*UDP6, WHOLE, f.UDP_SRC.eq(546), f.UDP_DST.eq(547))
 _DHCPV6_ANSWERS = (*UDP6, WHOLE, f.UDP_SRC.eq(547), f.UDP_DST.eq(546))
+(_ALL_ROUTERS,) = networks("ff02::2/128")
 (_DHCPV6_AGENTS,) = networks("ff02::1:2/128")
 _FROM_LINK = source(LINK_LOCAL)
 _TO_LINK = destination(LINK_LOCAL)
@@ -117,7 +118,7 @@ def _discovery_from_vm() -> Iterator[Flow]:
             terms = (FROM_VM, neighbour_discovery(kind), scope)
             yield go(SERVICES, Band.EXCEPT, "neighbour discovery", terms, to=ND_GUARD)
     for nobody_yet in (_FROM_LINK, UNSPECIFIED6):
-        asks = (FROM_VM, neighbour_discovery(ROUTER_SOLICIT), nobody_yet, _TO_MULTICAST)
+        asks = (FROM_VM, neighbour_discovery(ROUTER_SOLICIT), nobody_yet, destination(_ALL_ROUTERS))
         yield go(SERVICES, Band.EXCEPT, "router solicitation", asks, FOR_WIRE, to=DELIVER)
         for kind in MLD_REPORTS:
             report = (FROM_VM, icmpv6(kind), nobody_yet, _TO_MULTICAST)
