@@ -41,8 +41,8 @@ class Credentials:
 
 
 def bootstrap(database: Database, state_dir: Path, *, endpoint: str, now: int) -> None:
-    """Make the root admin account unless there is one; `now` in milliseconds."""
-    if _admin_exists(database):
+    """Make the root admin account in a new database, which is one without a `Cloud` row; `now` in milliseconds."""
+    if database.replica.all(Cloud):
         return
     path = state_dir / FILE
     credentials, ours = _credentials(path, endpoint)
@@ -54,10 +54,6 @@ def bootstrap(database: Database, state_dir: Path, *, endpoint: str, now: int) -
             path.unlink(missing_ok=True)
     else:
         LOG.info("made the root admin account %s; its key is in %s", ADMIN, path)
-
-
-def _admin_exists(database: Database) -> bool:
-    return database.replica.one(Account, name_key=ADMIN) is not None
 
 
 def _rows(credentials: Credentials, now: int) -> list[Record]:
