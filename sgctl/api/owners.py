@@ -10,6 +10,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from sgctl.api.command import Call
 from sgctl.api.errors import Code, EarlyError, absent, denied
+from sgctl.api.listing import breathing
 from sgctl.api.params import Param, boolean, ident, integer, text
 from sgctl.model import Account, Group, Nic, Record, Vm
 
@@ -108,4 +109,4 @@ def visible(call: Call, kind: type[Owned], matches: Callable[[Owned], bool], **c
         rows = [row] if row and all(getattr(row, name) == value for name, value in owned.items()) else []
     else:
         rows = call.draft.find(kind, **owned) if owned else call.draft.all(kind)
-    return [row for row in rows if matches(row)]
+    return [row for row in breathing(rows) if matches(row)]

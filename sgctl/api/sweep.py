@@ -38,11 +38,13 @@ def sweep(database: Database, settings: Settings, *, now: int) -> int:
     for job in reads.find(Job, status=PENDING):
         if job.created < now - 2 * settings.job_wait_ms:
             end_job(database, job.id, FAILED, int(Code.INTERNAL), _abandoned(job), now=now)
-    old: list[Change] = [Delete(Job, job.id) for job in reads.all(Job) if job.completed and job.completed < oldest]
+    jobs = reads.all(Job)
+    old: list[Change] = [Delete(Job, job.id) for job in jobs if job.completed and job.completed < oldest]
+    remembered = {job.instance for job in jobs if job.completed >= oldest}
     old += [
         Delete(Vm, vm.id)
         for vm in reads.all(Vm)
-        if vm.wanted == "Destroyed" and vm.created < oldest and _last_job(reads.find(Job, instance=vm.id)) < oldest
+        if vm.wanted == "Destroyed" and vm.created < oldest and vm.id not in remembered
     ]
     for start in range(0, len(old), _BATCH):
         database.write(old[start : start + _BATCH], comment="sweep")
@@ -52,7 +54,3 @@ def sweep(database: Database, settings: Settings, *, now: int) -> int:
 def _abandoned(job: Job) -> dict[str, object]:
     text = f"the API server {job.server} ended before the job did; what the command changed is stored"
     return {"errorcode": int(Code.INTERNAL), "errortext": text}
-
-
-def _last_job(jobs: list[Job]) -> int:
-    return max((job.completed for job in jobs), default=0)

@@ -47,21 +47,24 @@ def _account_name(reads: Reads, group: Group | None) -> str:
 
 
 def group(reads: Reads, row: Group, rules: Iterable[Rule] | None = None) -> Object:
-    """A security group with its rules, or with some of them only; both lists of rules are always there."""
+    """A security group with its rules and VMs, or with `rules` only; both lists of rules are always there."""
     shown = reads.find(Rule, group=row.id) if rules is None else rules
     directions: dict[str, list[Object]] = {"ingress": [], "egress": []}
     for item in sorted(shown, key=lambda found: (found.created, found.id)):
         directions[item.direction].append(rule(reads, item))
-    vms = sorted({nic.vm for nic in reads.find(Nic, groups=row.id)})
     return {
         **given(id=row.id, name=row.name, description=row.description),
         **owner(reads, row.account),
         "ingressrule": directions["ingress"],
         "egressrule": directions["egress"],
         "tags": [],
-        "virtualmachinecount": len(vms),
-        "virtualmachineids": vms,
+        **(_members(reads, row) if rules is None else {}),
     }
+
+
+def _members(reads: Reads, row: Group) -> Object:
+    vms = sorted({nic.vm for nic in reads.find(Nic, groups=row.id)})
+    return {"virtualmachinecount": len(vms), "virtualmachineids": vms}
 
 
 def zone(row: Zone) -> Object:
