@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,15 @@ from pathlib import Path
 
 from oslo_config import cfg
 
+from sgctl.dbfile import Member
 from sgctl.errors import SgctlError
+from sgctl.tls import Tls
 
 PROJECT = "sgctl"
 PROGRAM = "sgctl-manager"
 DEFAULT_APPS = ("sgctl.agent", "sgctl.api")
 OFP_PORT = 6653
+AGENT, API, DB = "sgctl.agent", "sgctl.api", "sgctl.db"
 
 OPTIONS = (
     cfg.StrOpt("host", help="Name of this hypervisor in the cloud (default: this machine's host name)."),
@@ -37,14 +41,39 @@ OPTIONS = (
         "db",
         default="",
         help="Remotes of the SG database, such as tcp:10.0.0.1:6641,tcp:10.0.0.2:6641. "
-        "Without it, an ovsdb-server on a file in the state directory is started.",
+        "Without it, this process runs the database itself, as if the application sgctl.db were named.",
     ),
     cfg.StrOpt(
         "db-listen",
         default="",
-        help="Where the started ovsdb-server listens besides its own socket, for example ptcp:6641:127.0.0.1.",
+        help="Where this process's database listens besides its own socket, for example ptcp:6641:10.0.0.1 "
+        "or pssl:6641:10.0.0.1.",
     ),
-    cfg.StrOpt("state-dir", default="/var/lib/sgctl", help="Directory of the embedded database and of admin.ini."),
+    cfg.StrOpt(
+        "db-listen-agents",
+        default="",
+        help="Where it listens to agents, for example pssl:6642:10.0.0.1: who connects there may only write "
+        "its own Host row (that of the certificate's name) and the binding of NICs.",
+    ),
+    cfg.StrOpt(
+        "db-cluster-local",
+        default="",
+        help="Run a member of a database cluster, with this address for the other members: tcp:10.0.0.1:6643 or ssl:….",
+    ),
+    cfg.StrOpt(
+        "db-cluster-join",
+        default="",
+        help="Such addresses of members of the cluster to join at the first start; without it, a new cluster begins.",
+    ),
+    cfg.StrOpt(
+        "db-relay-of",
+        default="",
+        help="Run a relay of the database at these remotes, for agents to read from: tcp:10.0.0.1:6641,….",
+    ),
+    cfg.StrOpt("db-ssl-key", default="", help="File with the private key for ssl: and pssl: database connections."),
+    cfg.StrOpt("db-ssl-cert", default="", help="File with its certificate; its name is who we are."),
+    cfg.StrOpt("db-ssl-ca", default="", help="File with the certificate of the authority that signs the others'."),
+    cfg.StrOpt("state-dir", default="/var/lib/sgctl", help="Directory of the database's files and of admin.ini."),
     cfg.HostAddressOpt("api-host", default="127.0.0.1", help="Address that the API listens on."),
     cfg.PortOpt("api-port", default=8080, help="Port that the API listens on."),
     cfg.StrOpt("api-cert", default="", help="File with the API's TLS certificate chain (default: plain HTTP)."),
@@ -60,6 +89,8 @@ APPS = cfg.MultiStrOpt(
     help=f"Modules of os-ken applications to run (default: {' '.join(DEFAULT_APPS)}).",
 )
 
+_ADDRESS = re.compile(r"(tcp|ssl):(\d+(\.\d+){3}|\[[0-9a-fA-F:.]+\]):\d+", re.ASCII)
+
 
 class OptionError(SgctlError):
     """An option that cannot be right."""
@@ -67,7 +98,10 @@ class OptionError(SgctlError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options of one process. rundir: run directory of the local switch.  controller: where it is to connect to."""
+    """The options of one process. rundir: run directory of the local switch.  controller: where it is to connect to.
+
+    db_member, db_relay_of: what the database of this process is, if it `serves` one; stand-alone if neither.
+    """
 
     host: str
     ovsdb_connection: str
@@ -83,6 +117,11 @@ class Settings:
     rundir: Path
     ofp_host: str
     ofp_port: int
+    ofp_tls: bool = False
+    db_listen_agents: str = ""
+    db_member: Member | None = None
+    db_relay_of: str = ""
+    db_tls: Tls | None = None
     api_cert: str = ""
     api_key: str = ""
     job_keep: int = 60
@@ -92,7 +131,13 @@ class Settings:
     def controller(self) -> str:
         """The bridge's controller target."""
         host = "127.0.0.1" if self.ofp_host in ("0.0.0.0", "::") else self.ofp_host
-        return f"tcp:[{host}]:{self.ofp_port}" if ":" in host else f"tcp:{host}:{self.ofp_port}"
+        kind = "ssl" if self.ofp_tls else "tcp"
+        return f"{kind}:[{host}]:{self.ofp_port}" if ":" in host else f"{kind}:{host}:{self.ofp_port}"
+
+    @property
+    def serves(self) -> bool:
+        """Whether this process runs a database server."""
+        return not self.db or DB in self.apps
 
 
 def parse(conf: cfg.ConfigOpts, arguments: Sequence[str]) -> Settings:
@@ -110,6 +155,7 @@ def parse(conf: cfg.ConfigOpts, arguments: Sequence[str]) -> Settings:
 
 
 def _settings(conf: cfg.ConfigOpts) -> Settings:
+    ofp_tls = _tls("--ctl-privkey, --ctl-cert and --ca-certs", conf.ctl_privkey, conf.ctl_cert, conf.ca_certs)
     settings = Settings(
         host=conf.host or socket.gethostname(),
         ovsdb_connection=conf.ovsdb_connection,
@@ -117,6 +163,10 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         uplinks=tuple(dict.fromkeys(conf.uplink)),
         db=conf.db,
         db_listen=conf.db_listen,
+        db_listen_agents=conf.db_listen_agents,
+        db_member=_member(conf.db_cluster_local, conf.db_cluster_join),
+        db_relay_of=conf.db_relay_of,
+        db_tls=_tls("--db-ssl-key, --db-ssl-cert and --db-ssl-ca", conf.db_ssl_key, conf.db_ssl_cert, conf.db_ssl_ca),
         state_dir=Path(conf.state_dir).absolute(),
         api_host=conf.api_host,
         api_port=conf.api_port,
@@ -127,7 +177,8 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         apps=tuple(name for app in conf.app for name in app.split(",") if name) or DEFAULT_APPS,
         rundir=_rundir(conf.ovsdb_connection),
         ofp_host=conf.ofp_listen_host,
-        ofp_port=conf.ofp_tcp_listen_port or OFP_PORT,
+        ofp_port=(conf.ofp_ssl_listen_port if ofp_tls else conf.ofp_tcp_listen_port) or OFP_PORT,
+        ofp_tls=ofp_tls is not None,
         verbose=conf.verbose,
     )
     _check(settings)
@@ -141,17 +192,84 @@ def _rundir(connection: str) -> Path:
     return Path(rest).parent if kind == "unix" else Path("/run/openvswitch")
 
 
+def _member(local: str, join: str) -> Member | None:
+    if not local:
+        if join:
+            raise OptionError("--db-cluster-join needs --db-cluster-local, this member's own address")
+        return None
+    member = Member(local=local, join=_split(join))
+    for option, address in (("--db-cluster-local", local), *(("--db-cluster-join", one) for one in member.join)):
+        if not _ADDRESS.fullmatch(address):
+            raise OptionError(f"{option} {address}: must be tcp:IP:PORT or ssl:IP:PORT")
+        if address.partition(":")[0] != local.partition(":")[0]:
+            raise OptionError(f"{option} {address}: the members of a cluster all speak tcp: or all ssl:, as {local}")
+    if local in member.join:
+        raise OptionError(f"--db-cluster-join {local}: a member cannot join itself")
+    return member
+
+
+def _tls(options: str, key: str, cert: str, ca: str) -> Tls | None:
+    if not any((key, cert, ca)):
+        return None
+    if not all((key, cert, ca)):
+        raise OptionError(f"{options} go together")
+    for path in (key, cert, ca):
+        if not os.access(path, os.R_OK):
+            raise OptionError(f"cannot read {path} ({options})")
+    return Tls(key=key, cert=cert, ca=ca)
+
+
+def _split(remotes: str) -> tuple[str, ...]:
+    return tuple(filter(None, remotes.split(",")))
+
+
 def _check(settings: Settings) -> None:
-    if settings.db and settings.db_listen:
-        raise OptionError("--db-listen is for the embedded database: it does not go with --db")
     if settings.ovsdb_connection.partition(":")[0] not in ("unix", "tcp", "ssl"):
         raise OptionError(f"--ovsdb-connection {settings.ovsdb_connection}: must start with unix:, tcp: or ssl:")
-    for remote in filter(None, settings.db.split(",")):
-        if remote.partition(":")[0] not in ("unix", "tcp", "ssl"):
-            raise OptionError(f"--db {remote}: must start with unix:, tcp: or ssl:")
     if not settings.host.strip() or not settings.bridge.strip():
         raise OptionError("--host and --bridge must not be empty")
     if settings.api_key and not settings.api_cert:
         raise OptionError("--api-key needs --api-cert")
     if settings.bridge in settings.uplinks:
         raise OptionError(f"--uplink {settings.bridge}: a bridge is not its own uplink")
+    _check_remotes(settings)
+    _check_server(settings)
+
+
+def _check_remotes(settings: Settings) -> None:
+    kinds = {
+        "--db": (settings.db, ("unix", "tcp", "ssl")),
+        "--db-relay-of": (settings.db_relay_of, ("unix", "tcp", "ssl")),
+        "--db-listen": (settings.db_listen, ("punix", "ptcp", "pssl")),
+        "--db-listen-agents": (settings.db_listen_agents, ("pssl",)),
+    }
+    for option, (remotes, allowed) in kinds.items():
+        for remote in _split(remotes):
+            kind = remote.partition(":")[0]
+            if kind not in allowed:
+                raise OptionError(f"{option} {remote}: must start with {' or '.join(f'{one}:' for one in allowed)}")
+            if kind.endswith("ssl") and settings.db_tls is None:
+                raise OptionError(f"{option} {remote} needs --db-ssl-key, --db-ssl-cert and --db-ssl-ca")
+
+
+def _check_server(settings: Settings) -> None:
+    member, relay_of = settings.db_member, settings.db_relay_of
+    used = {
+        "--db-listen": settings.db_listen,
+        "--db-listen-agents": settings.db_listen_agents,
+        "--db-cluster-local": member,
+        "--db-relay-of": relay_of,
+    }
+    if not settings.serves:
+        for option in (option for option, value in used.items() if value):
+            raise OptionError(f"{option} is for a database of this process: with --db it needs the application {DB}")
+    if settings.db and not (member or relay_of) and DB in settings.apps:
+        raise OptionError(f"--db with a stand-alone database in the same process ({DB}): leave out one of them")
+    if member and relay_of:
+        raise OptionError("--db-relay-of and --db-cluster-local exclude each other: a relay is no member")
+    if relay_of and settings.db_listen_agents:
+        raise OptionError("--db-listen-agents does not go with --db-relay-of: relays do not check what agents write")
+    if member and member.local.startswith("ssl:") and settings.db_tls is None:
+        raise OptionError(f"--db-cluster-local {member.local} needs --db-ssl-key, --db-ssl-cert and --db-ssl-ca")
+    if (member or relay_of) and not settings.db and set(settings.apps) - {AGENT, DB}:
+        raise OptionError("an API writes to the leader of a cluster, wherever it is: name all members with --db")

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded SG database: an `ovsdb-server` on a file in the state directory, supervised by this process.
+"""The SG database of this process: an `ovsdb-server` in the state directory, supervised.
+
+It is a stand-alone database, a member of a RAFT cluster, or a relay of one, which has no file.
 
 State directory: ``sg.db`` the data, ``sg.sock`` where it serves, ``sg.ctl`` and ``sg.pid`` its control socket and
-process id, ``ovsdb-server.log`` what it says, ``sg.lock`` held by the manager that uses the directory.
+process id, ``ovsdb-server.log`` what it says, ``sg.lock`` held by the manager that uses the directory, ``local.db``
+where it listens to agents if they have a port of their own.
 
 The server dies with its supervisor, even by SIGKILL: the kernel sends it PR_SET_PDEATHSIG when the *thread* that
 started it ends. So only the supervising thread starts it, and that thread lives as long as the server is wanted. (Under
@@ -27,7 +30,9 @@ from types import TracebackType
 from typing import IO, Self
 
 from sgctl import dbfile
+from sgctl.dbfile import Member
 from sgctl.errors import SgctlError
+from sgctl.tls import Tls
 
 LOG = logging.getLogger(__name__)
 _START_SECONDS = 60.0
@@ -39,18 +44,30 @@ _LOG_BYTES = 1 << 20
 
 
 class DatabaseServerError(SgctlError):
-    """The embedded database cannot be started."""
+    """The database server cannot be started."""
 
 
 class DatabaseServer:
     """An `ovsdb-server` for a state directory.
 
     listen: further OVSDB remotes, with commas between them, such as ``ptcp:6641:127.0.0.1``.
+    agents: those where clients have the role of agents.  member: of a cluster.  relay_of: servers to be a relay of.
+    tls: who it is on ssl: connections.
     """
 
-    def __init__(self, directory: Path, listen: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        listen: str = "",
+        *,
+        agents: str = "",
+        member: Member | None = None,
+        relay_of: str = "",
+        tls: Tls | None = None,
+    ) -> None:
         self.directory = directory
-        self.listen = tuple(filter(None, listen.split(",")))
+        self.listen, self.agents = (tuple(filter(None, remotes.split(","))) for remotes in (listen, agents))
+        self._member, self._relay_of, self._tls = member, relay_of, tls
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
         self._reset()
@@ -76,7 +93,7 @@ class DatabaseServer:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _locked(self.directory)
         try:
-            dbfile.prepare(self.directory / "sg.db")
+            self._prepare()
             self._thread.start()
             self._settled.wait()
             if self._failure is not None:
@@ -102,6 +119,15 @@ class DatabaseServer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
+
+    def _prepare(self) -> None:
+        path = self.directory / "sg.db"
+        if self._member is not None:
+            dbfile.prepare_member(path, self._member)
+        elif not self._relay_of:
+            dbfile.prepare(path)
+        if self.agents:
+            dbfile.prepare_local(self.directory / "local.db", self.agents)
 
     def _supervise(self) -> None:
         """Keep it running; a first start that fails is the last."""
@@ -129,7 +155,7 @@ class DatabaseServer:
             try:
                 self._await(process)
                 self._settled.set()
-                LOG.info("database server serves %s", " ".join((self.remote, *self.listen)))
+                LOG.info("%s serves %s", self._described(), " ".join((self.remote, *self.listen, *self.agents)))
                 _wait(process, self._ear)
             finally:
                 _end(process)
@@ -138,14 +164,26 @@ class DatabaseServer:
                 raise DatabaseServerError(str(error)) from error
             LOG.warning("database server: %s", error)
 
+    def _described(self) -> str:
+        if self._member is not None:
+            return f"member {self._member.local} of a database cluster"
+        return f"relay of {self._relay_of}" if self._relay_of else "database server"
+
+    def _databases(self) -> list[str]:
+        """The command's last words: what it serves."""
+        main = f"relay:{dbfile.DATABASE}:{self._relay_of}" if self._relay_of else str(self.directory / "sg.db")
+        return [main, *([str(self.directory / "local.db")] if self.agents else [])]
+
     def _spawn(self) -> subprocess.Popen[bytes]:
         remotes = [f"--remote=punix:{self.directory / 'sg.sock'}", *(f"--remote={remote}" for remote in self.listen)]
+        remotes += ["--remote=db:SG_Local,Config,connections"] if self.agents else []
+        remotes += self._tls.options() if self._tls else []
         own = [f"--unixctl={self.directory / 'sg.ctl'}", f"--pidfile={self.directory / 'sg.pid'}"]
         logs = ["-vsyslog:off", "-vconsole:info", "-vPATTERN:console:%D{%Y-%m-%dT%H:%M:%SZ} %p %c: %m"]
-        command = [_program("setpriv"), "--pdeathsig", "KILL", _program("ovsdb-server"), *logs, *remotes, *own]
+        command = [program("setpriv"), "--pdeathsig", "KILL", program("ovsdb-server"), *logs, *remotes, *own]
         with _log_file(self.directory / "ovsdb-server.log") as log:
             return subprocess.Popen(
-                [*command, str(self.directory / "sg.db")],
+                [*command, *self._databases()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -164,7 +202,8 @@ class DatabaseServer:
             if monotonic() > until:
                 raise DatabaseServerError(f"ovsdb-server does not answer within {_START_SECONDS:.0f} s")
             sleep(_POLL_SECONDS)
-        for remote in set(self.listen) - set(listening(process.pid, self.listen)):
+        wanted = (*self.listen, *self.agents)
+        for remote in set(wanted) - set(listening(process.pid, wanted)):
             raise DatabaseServerError(f"the database cannot listen on {remote}: {self._last_words()}")
 
     def _answers(self, pid: int) -> bool:
@@ -174,7 +213,7 @@ class DatabaseServer:
                 return False
         except (OSError, ValueError):
             return False
-        command = [_program("ovs-appctl"), "--timeout=5", "-t", str(self.directory / "sg.ctl"), "version"]
+        command = [program("ovs-appctl"), "--timeout=5", "-t", str(self.directory / "sg.ctl"), "version"]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def _last_words(self) -> str:
@@ -226,7 +265,8 @@ def _log_file(path: Path) -> IO[bytes]:
     return path.open("ab")
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Where a program is; raises DatabaseServerError if it is not installed."""
     found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")))
     if found is None:
         raise DatabaseServerError(f"{name} is not installed (packages openvswitch-switch and util-linux)")

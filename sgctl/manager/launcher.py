@@ -15,7 +15,7 @@ from os_ken import cfg
 from os_ken.base.app_manager import AppManager
 from os_ken.controller import controller  # noqa: F401 - registers os-ken's options
 
-from sgctl.config import PROGRAM, Settings, parse
+from sgctl.config import AGENT, DB, PROGRAM, Settings, parse
 from sgctl.dbserver import DatabaseServer
 from sgctl.errors import SgctlError
 from sgctl.manager.applications import load
@@ -26,12 +26,13 @@ from sgctl.services import Services
 from sgctl.store import Database, Interest
 
 LOG = logging.getLogger(__name__)
-AGENT, API = "sgctl.agent", "sgctl.api"
 CLOSE_DEADLINE = 5.0
+WATCH = 5.0
 #: os-ken would listen on all addresses and would never notice a dead switch.
 OSKEN_DEFAULTS: Mapping[str, object] = {
     "ofp_listen_host": "127.0.0.1",
     "ofp_tcp_listen_port": 6653,
+    "ofp_ssl_listen_port": 6653,
     "maximum_unreplied_echo_requests": 2,
     "echo_request_interval": 5.0,
 }
@@ -61,11 +62,13 @@ def _settings(arguments: Sequence[str]) -> Settings:
 def _run(settings: Settings) -> int:
     end = End()
     with ExitStack() as stack:
-        interest = None if API in settings.apps or AGENT not in settings.apps else Interest()
+        apps = settings.apps if DB in settings.apps or not settings.serves else (*settings.apps, DB)
+        interest = None if set(apps) - {AGENT, DB} else Interest()
         database = stack.enter_context(_database(settings, interest))
         services = Services(settings, database, interest, end.fail)
-        stack.enter_context(_applications(settings, services))
-        LOG.info("%s of host %s runs %s", PROGRAM, settings.host, ", ".join(settings.apps))
+        services.spawn(_watch, database)
+        stack.enter_context(_applications(settings, apps, services))
+        LOG.info("%s of host %s runs %s", PROGRAM, settings.host, ", ".join(apps))
         error = end.wait()
         if error is None:
             LOG.info("asked to end; the switch goes on enforcing what it has")
@@ -74,20 +77,36 @@ def _run(settings: Settings) -> int:
     return 0 if error is None else 1
 
 
+def _watch(database: Database) -> None:
+    """Notice when the database's thread has ended, which only a fault of this program does."""
+    while database.alive:
+        eventlet.sleep(WATCH)
+    raise RuntimeError("the SG database is not followed any more")
+
+
 def _plain(error: BaseException) -> bool:
     return isinstance(error, SgctlError)
 
 
 @contextmanager
 def _database(settings: Settings, interest: Interest | None) -> Iterator[Database]:
-    """The SG database, embedded unless there are remotes."""
+    """The SG database: that of this process, unless there are remotes."""
     with ExitStack() as stack:
         remotes = settings.db
-        if not remotes:
+        if settings.serves:
             _make_state_dir(settings)
-            server = stack.enter_context(DatabaseServer(settings.state_dir, listen=settings.db_listen))
-            remotes = server.remote
-        yield stack.enter_context(Database(remotes, interest=interest))
+            server = stack.enter_context(
+                DatabaseServer(
+                    settings.state_dir,
+                    settings.db_listen,
+                    agents=settings.db_listen_agents,
+                    member=settings.db_member,
+                    relay_of=settings.db_relay_of,
+                    tls=settings.db_tls,
+                )
+            )
+            remotes = remotes or server.remote
+        yield stack.enter_context(Database(remotes, interest=interest, tls=settings.db_tls))
 
 
 def _make_state_dir(settings: Settings) -> None:
@@ -100,12 +119,13 @@ def _make_state_dir(settings: Settings) -> None:
 
 
 @contextmanager
-def _applications(settings: Settings, services: Services) -> Iterator[None]:
+def _applications(settings: Settings, apps: Sequence[str], services: Services) -> Iterator[None]:
     """The applications, started; closed in the end, whatever they hang in."""
     manager = AppManager.get_instance()
-    load(manager, settings.apps)
+    load(manager, apps)
     if _listens(manager):
-        check_free(settings.ofp_host, settings.ofp_port, "OpenFlow (--ofp-tcp-listen-port)")
+        kind = "ssl" if settings.ofp_tls else "tcp"
+        check_free(settings.ofp_host, settings.ofp_port, f"OpenFlow (--ofp-{kind}-listen-port)")
     manager.create_contexts()
     manager.contexts["sgctl"] = services
     threads: list[Any] = []

@@ -25,6 +25,8 @@ from sgctl.store.interest import DECISIVE, KINDS, Interest, Watch, conditions
 from sgctl.store.link import SgIdl
 from sgctl.store.replica import News, Replica
 from sgctl.store.requests import Alarm, Request
+from sgctl.store.wire import identify
+from sgctl.tls import Tls
 
 LOG = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class Database:
     """A connection to the SG database at `remotes` (``unix:``, ``tcp:``, ``ssl:``; several with commas).
 
     replica: the rows that are wanted; all of them, or with an `interest` (an agent's) those that it asks for.
+    tls: who we are on ``ssl:`` connections; one for all databases of a process.
     leader_only: speak with a cluster's leader only. Writers should; agents may read from relays, and do by default.
     deadline, patience: seconds that a write may take, and that it waits for a connection where there is none.
     """
@@ -42,6 +45,7 @@ class Database:
         remotes: str,
         *,
         interest: Interest | None = None,
+        tls: Tls | None = None,
         leader_only: bool | None = None,
         deadline: float = 5.0,
         patience: float = 0.9,
@@ -50,6 +54,8 @@ class Database:
         self.remotes = remotes
         self._interest = interest
         self._deadline, self._patience = deadline, patience
+        if tls is not None:
+            identify(tls)
         self._idl = SgIdl(remotes, self.replica, leader_only=interest is None if leader_only is None else leader_only)
         self._followed: Watch | None = None
         self._settled = self._reached = False

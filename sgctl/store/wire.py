@@ -18,10 +18,20 @@ from typing import Any, Protocol
 
 from ovs.jsonrpc import EOF, Connection, Message, Session
 from ovs.reconnect import Reconnect
+from ovs.stream import Stream
+
+from sgctl.tls import Tls
 
 _CHUNK = 1 << 16
 #: Braces, complete strings, and a quote that starts an incomplete one.
 _TOKEN = re.compile(rb'[{}]|"[^"\\]*(?:\\.[^"\\]*)*"|"', re.DOTALL)
+
+
+def identify(tls: Tls) -> None:
+    """Set who we are on ``ssl:`` connections; the `ovs` package knows one identity per process."""
+    Stream.ssl_set_private_key_file(tls.key)
+    Stream.ssl_set_certificate_file(tls.cert)
+    Stream.ssl_set_ca_cert_file(tls.ca)
 
 
 class Cutter:

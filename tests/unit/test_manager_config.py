@@ -17,6 +17,8 @@ from sgctl.manager.logs import FORMAT, OneLine
 def read(*arguments: str) -> Settings:
     conf = cfg.ConfigOpts()
     conf.register_cli_opts([cfg.StrOpt("ofp-listen-host", default="127.0.0.1"), cfg.IntOpt("ofp-tcp-listen-port")])
+    conf.register_cli_opts([cfg.StrOpt(name) for name in ("ctl-privkey", "ctl-cert", "ca-certs")])
+    conf.register_cli_opts([cfg.IntOpt("ofp-ssl-listen-port")])
     return parse(conf, ["--config-file=/dev/null", *arguments])
 
 

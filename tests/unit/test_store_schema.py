@@ -17,6 +17,8 @@ from sgctl.store.columns import schema_json, tables
 PROSE = (files("sgctl") / "store" / "schema.md").read_text()
 PARTS = dict(part.split("\n", 1) for part in PROSE.split("\n## ")[1:])
 KINDS = pytest.mark.parametrize("kind", TABLES, ids=lambda kind: kind.TABLE)
+#: ovsdb-server's own, which no record stands for.
+ACCESS = {"RBAC_Role", "RBAC_Permission"}
 ATOMS = {"string": str, "integer": int, "boolean": bool, "uuid": str}
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     str: st.text(), int: st.integers(-(2**63), 2**63 - 1), bool: st.booleans(),
@@ -46,7 +48,7 @@ def columns(kind: type[Row]) -> list[Field[Any]]:
 
 
 def test_tables_are_the_same() -> None:
-    assert set(schema_json()["tables"]) == {kind.TABLE for kind in TABLES} == set(PARTS)
+    assert set(schema_json()["tables"]) - ACCESS == {kind.TABLE for kind in TABLES} == set(PARTS)
 
 
 @KINDS

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the servers of a database are: asked one by one, since each knows itself best."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sgctl.db.talk import Standing, Talk, TalkError
+from sgctl.dbfile import DATABASE
+from sgctl.dbserver import program
+from sgctl.errors import SgctlError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One server; `trouble` says why it is not known how it is."""
+
+    remote: str
+    role: str = ""
+    connected: bool = False
+    index: int | None = None
+    schema: str = ""
+    id: str = ""
+    trouble: str = ""
+
+    @property
+    def writable(self) -> bool:
+        """Whether it makes transactions itself."""
+        return self.connected and self.role in ("leader", "standalone")
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return asdict(self)
+
+
+def look(remotes: str) -> list[Server]:
+    """Ask all servers."""
+    return [_ask(remote) for remote in remotes.split(",") if remote]
+
+
+def _ask(remote: str) -> Server:
+    try:
+        with Talk(remote) as talk:
+            standing = talk.standing()
+    except TalkError as error:
+        return Server(remote=remote, trouble=str(error).removeprefix(f"{remote}: "))
+    if standing is None:
+        return Server(remote=remote, trouble="does not serve the database (yet)")
+    return Server(
+        remote=remote,
+        role=standing.role,
+        connected=standing.connected,
+        index=standing.index,
+        schema=_version(standing),
+        id=standing.server,
+        trouble="" if standing.connected else "waits for the other servers",
+    )
+
+
+def _version(standing: Standing) -> str:
+    return str(json.loads(standing.schema).get("version", "")) if standing.schema else ""
+
+
+def writable(servers: Sequence[Server]) -> bool:
+    """Whether one of them can be written to."""
+    return any(server.writable for server in servers)
+
+
+def leader(remotes: str) -> str:
+    """The remote of the server that makes the transactions."""
+    servers = look(remotes)
+    for server in servers:
+        if server.writable:
+            return server.remote
+    reasons = "; ".join(f"{one.remote}: {one.trouble or one.role}" for one in servers)
+    raise SgctlError(f"none of the remotes is a stand-alone database or a cluster's leader ({reasons})")
+
+
+def table(servers: Sequence[Server]) -> str:
+    """For people."""
+    shown = Table(box=None, pad_edge=False, header_style="")
+    for head in ("remote", "role", "index", "schema", "id", "trouble"):
+        shown.add_column(head, no_wrap=True)
+    for one in servers:
+        index = "" if one.index is None else str(one.index)
+        shown.add_row(one.remote, one.role or "?", index, one.schema, one.id[:4], one.trouble)
+    console = Console(width=200, no_color=True, highlight=False)
+    with console.capture() as capture:
+        console.print(shown)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def control(state_dir: Path, command: str, *arguments: str) -> str:
+    """Ask the member whose manager uses this state directory, through its control socket."""
+    socket = state_dir.absolute() / "sg.ctl"
+    if not socket.exists():
+        raise SgctlError(f"no database server runs in {state_dir} (there is no {socket})")
+    words = [program("ovs-appctl"), "--timeout=10", "-t", str(socket), command, DATABASE, *arguments]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise SgctlError(f"{command}: {(ended.stderr or ended.stdout).strip().splitlines()[-1]}")
+    return ended.stdout.strip()
