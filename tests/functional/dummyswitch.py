@@ -72,6 +72,7 @@ class DummySwitch:
         self.ports = tuple(ports)
         self._idents = 1
         self._received = 0
+        self._meters: set[str] = set()
         self._read: dict[int, int] = dict.fromkeys(self.ports, _PCAP_HEADER)
         with ExitStack() as stack:
             self._sandbox = stack.enter_context(Sandbox())
@@ -96,8 +97,12 @@ class DummySwitch:
         self.control("dpctl/flush-conntrack")
 
     def replace(self, flows: Iterable[Flow]) -> None:
-        """Hold these flows and no others; connections stay."""
-        self._sandbox.ofctl("replace-flows", BRIDGE, "-", text="\n".join(map(str, flows)) + "\n")
+        """Hold these flows and no others; connections stay. Meters that they name exist, and drop nothing."""
+        lines = "".join(f"{flow}\n" for flow in flows)
+        for number in set(re.findall(r"\bmeter:(\d+)", lines)) - self._meters:
+            self._sandbox.ofctl("add-meter", BRIDGE, f"meter={number} pktps bands=type=drop rate=1000000")
+            self._meters.add(number)
+        self._sandbox.ofctl("replace-flows", BRIDGE, "-", text=lines)
 
     def differences(self, flows: Path) -> str:
         """What ovs-ofctl finds different between the switch and a file of flows."""

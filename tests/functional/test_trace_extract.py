@@ -92,6 +92,7 @@ FRAMES: dict[str, Layer] = {
     "dhcp": ETHER / IP(src="0.0.0.0", dst="255.255.255.255") / UDP(sport=68, dport=67) / BOOTP() / DHCP(),
     "lldp": Ether(type=0x88CC, src="02:00:00:00:00:01", dst="01:80:c2:00:00:0e") / bytes(46),
 }
+TCP_FLAGS = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "ece": 64, "cwr": 128, "0": 0}
 FRAGMENTS = {"no": 0, "first": 1, "later": 3}
 SHORTHANDS = {words: what for what, words in text.SHORTHANDS.items()}
 PORTS = {6: "tcp", 17: "udp", 132: "sctp"}
@@ -129,6 +130,8 @@ def number(shown: str) -> int:
     """A field's value as ofproto/trace shows it."""
     if shown in FRAGMENTS:
         return FRAGMENTS[shown]
+    if set(shown.split("|")) <= TCP_FLAGS.keys():
+        return sum(TCP_FLAGS[name] for name in shown.split("|"))
     if re.fullmatch("(..:){5}..", shown):
         return int(shown.replace(":", ""), 16)
     return int(ip_address(shown)) if ":" in shown or "." in shown else int(shown, 0)
