@@ -27,6 +27,9 @@ from tests.functional.promised import WORLD, allow, boot, gateway_mac, order, pr
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 STRANGER_MAC = "02:bb:00:00:00:01"
 """Nobody's."""
+FENCE_PORT = 50000
+VOLLEY = 40
+"""So many frames at once fit in any socket's buffer, also on a busy machine."""
 Frame = Packet | bytes
 _numbers = count(1)
 
@@ -87,22 +90,26 @@ class Scene:
         marks = {name: mark() for name in frames}
         for sniffer in self.sniffers.values():
             sniffer.frames(clear=True)
-        fences = {name: mark() for name in ("alice", "bob") if name != sender.vm.name}
         volley = [bytes(frame) + marks[name] for name, frame in frames.items()]
-        volley += [bytes(self._fence(sender, name)) + fence for name, fence in fences.items()]
-        sender.vm.send(volley)
-        for name, fence in fences.items():
-            wait_for(f"what {sender.vm.name} sent last reaches {name}", lambda at=name, what=fence: self._has(at, what))
+        for start in range(0, len(volley), VOLLEY):
+            self._send(sender, volley[start : start + VOLLEY])
         seen = {place: sniffer.frames() for place, sniffer in self.sniffers.items()}
         found = {name: {at for at in seen if any(one in frame for frame in seen[at])} for name, one in marks.items()}
         return {name: places for name, places in found.items() if places}
+
+    def _send(self, sender: Host, frames: list[bytes]) -> None:
+        """Send frames; returns when they have arrived or never will."""
+        fences = {name: mark() for name in ("alice", "bob") if name != sender.vm.name}
+        sender.vm.send([*frames, *(bytes(self._fence(sender, name)) + fence for name, fence in fences.items())])
+        for name, fence in fences.items():
+            wait_for(f"what {sender.vm.name} sent last reaches {name}", lambda at=name, what=fence: self._has(at, what))
 
     def _has(self, place: str, what: bytes) -> bool:
         return bool(self.sniffers[place].frames(what))
 
     def _fence(self, sender: Host, name: str) -> Packet:
         target: Host = getattr(self, name)
-        return sender.head(target) / UDP(sport=40000 + next(_numbers) % 20000, dport=9)
+        return sender.head(target) / UDP(sport=40000 + next(_numbers) % 20000, dport=FENCE_PORT)
 
 
 def mark() -> bytes:
