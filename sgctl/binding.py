@@ -16,11 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
+from typing import Any
 from uuid import UUID
 
 from flows.inputs import Ip
 from sgctl.localport import UPLINK_ROLE, LocalPort
-from sgctl.model import Address, Nic
+from sgctl.memo import Each
+from sgctl.model import Account, Address, Group, Nic, Vm
 from sgctl.world import PortState, State, World
 
 MAX_OFPORT = 0xFEFF
@@ -50,16 +52,30 @@ class Closed(Exception):
     """The port stays closed, for this reason."""
 
 
-def bind(world: World) -> list[Bound]:
-    """All local ports, in the order of their names."""
-    addresses = _addresses(world.addresses)
-    judged = [_judge(world, port, addresses) for port in world.ports]
-    return sorted(_exclusive(judged), key=lambda bound: (bound.port.name, bound.port.uuid))
-
-
 def is_uplink(world: World, port: LocalPort) -> bool:
     """True if the port leads to the physical network."""
     return port.name in world.uplinks or port.role == UPLINK_ROLE
+
+
+class Binder:
+    """Judges all ports of a world, and remembers: a port about which nothing has changed is not looked at again."""
+
+    def __init__(self) -> None:
+        self._judge, self._rank = Each(_judge), Each(_Ranked.of)
+        self._basis: tuple[Any, ...] = ()
+        self._bound: tuple[Bound, ...] = ()
+
+    def bind(self, world: World) -> tuple[Bound, ...]:
+        """All local ports, in the order of their names; the same object as before if nothing about them differs."""
+        about = (world.host, world.ports, world.uplinks, world.live, world.claimed)
+        basis = (*about, world.groups, world.pods, world.vms, world.nics, world.addresses)
+        if basis != self._basis:
+            addresses = _addresses(world.addresses)
+            judged = self._judge((port.uuid, _facts(world, port, addresses)) for port in world.ports)
+            ranked = self._rank((bound.port.uuid, (bound,)) for bound in judged)
+            bound = sorted(_exclusive(ranked), key=lambda one: (one.port.name, one.port.uuid))
+            self._bound, self._basis = tuple(bound), basis
+        return self._bound
 
 
 def parse_mac(text: str) -> int | None:
@@ -87,49 +103,78 @@ def _addresses(rows: Iterable[Address]) -> dict[str, list[str]]:
     return found
 
 
-def _judge(world: World, port: LocalPort, addresses: Mapping[str, list[str]]) -> Bound:
-    nic = None
+def _facts(world: World, port: LocalPort, addresses: Mapping[str, list[str]]) -> tuple[Any, ...]:
+    """All that `_judge` needs to know, so that it depends on nothing else."""
+    uplink = is_uplink(world, port)
+    nic = None if uplink else world.nics.get(_uuid(port.iface_id or "") or "")
+    if nic is None:
+        return port, uplink, None, (), "", False, None, False
+    missing = "" if world.groups.keys() >= nic.groups else min(nic.groups - world.groups.keys())
+    own = addresses.get(nic.id, ())
+    return port, uplink, nic, own, missing, nic.pod in world.pods, world.vms.get(nic.vm), _elsewhere(world, nic)
+
+
+def _judge(
+    port: LocalPort,
+    uplink: bool,
+    nic: Nic | None,
+    addresses: Iterable[str],
+    missing_group: str,
+    pod_known: bool,
+    vm: Vm | None,
+    elsewhere: bool,
+) -> Bound:
     try:
-        if is_uplink(world, port):
+        if uplink:
             return Bound(port, State.UPLINK, _number_problem(port))
-        nic = _nic(world, port)
-        _check_nic(world, port, nic)
-        own, reason = _own_addresses(addresses.get(nic.id, ()))
+        if nic is None:
+            raise Closed(_no_nic(port))
+        if problem := _nic_problem(port, nic) or _missing(nic, missing_group, pod_known) or _vm_problem(vm):
+            raise Closed(problem)
+        own, reason = _own_addresses(addresses)
         if problem := _number_problem(port):
             raise Closed(problem)
     except Closed as closed:
         return Bound(port, State.CLOSED, str(closed), nic)
-    state, place = _place(world, nic)
+    state, place = (State.STANDBY, f"active on {nic.host}") if elsewhere else (State.ACTIVE, "")
     return Bound(port, state, "; ".join(filter(None, (place, reason))), nic, own)
 
 
-def _nic(world: World, port: LocalPort) -> Nic:
-    if not port.iface_id:
-        raise Closed("no external_ids:iface-id")
+@lru_cache(maxsize=1 << 14)
+def _uuid(text: str) -> str | None:
+    """An id in the form that rows have it in."""
     try:
-        nic_id = str(UUID(port.iface_id))
+        return str(UUID(text))
     except ValueError:
-        raise Closed(f"iface-id {_shown(port.iface_id)} is not a UUID") from None
-    if nic_id not in world.nics:
-        raise Closed(f"no NIC has the id {nic_id}")
-    return world.nics[nic_id]
+        return None
 
 
-def _check_nic(world: World, port: LocalPort, nic: Nic) -> None:
+def _no_nic(port: LocalPort) -> str:
+    if not port.iface_id:
+        return "no external_ids:iface-id"
+    nic_id = _uuid(port.iface_id)
+    return f"no NIC has the id {nic_id}" if nic_id else f"iface-id {_shown(port.iface_id)} is not a UUID"
+
+
+def _nic_problem(port: LocalPort, nic: Nic) -> str:
     mac = parse_mac(nic.mac)
     if mac is None:
-        raise Closed(f"the NIC's MAC {_shown(nic.mac)} is not a unicast MAC")
+        return f"the NIC's MAC {_shown(nic.mac)} is not a unicast MAC"
     if port.attached_mac and parse_mac(port.attached_mac) != mac:
-        raise Closed(f"attached-mac {_shown(port.attached_mac)} is not the NIC's {nic.mac}")
-    if missing := sorted(nic.groups - world.groups.keys()):
-        raise Closed(f"no security group has the id {missing[0]}")
-    if nic.pod not in world.pods:
-        raise Closed(f"no pod has the id {_shown(nic.pod)}")
-    vm = world.vms.get(nic.vm)
+        return f"attached-mac {_shown(port.attached_mac)} is not the NIC's {nic.mac}"
+    return ""
+
+
+def _missing(nic: Nic, group: str, pod_known: bool) -> str:
+    if group:
+        return f"no security group has the id {group}"
+    return "" if pod_known else f"no pod has the id {_shown(nic.pod)}"
+
+
+def _vm_problem(vm: Vm | None) -> str:
     if vm is None:
-        raise Closed("the NIC's VM is not known")
-    if vm.wanted != "Running":
-        raise Closed(f"VM {_shown(vm.name)} is to be {_shown(vm.wanted)}")
+        return "the NIC's VM is not known"
+    return "" if vm.wanted == "Running" else f"VM {_shown(vm.name)} is to be {_shown(vm.wanted)}"
 
 
 def _own_addresses(texts: Iterable[str]) -> tuple[tuple[Ip, ...], str]:
@@ -152,30 +197,41 @@ def _number_problem(port: LocalPort) -> str:
     return "no OpenFlow number yet" if port.ofport is None else f"OpenFlow number {port.ofport} is not valid"
 
 
-def _place(world: World, nic: Nic) -> tuple[State, str]:
-    """Whether the NIC is active here: it is, unless a live hypervisor has it up and its guest has not spoken here."""
-    elsewhere = nic.host != world.host and nic.host in world.live and nic.state == "up"
-    if elsewhere and nic.id not in world.claimed:
-        return State.STANDBY, f"active on {nic.host}"
-    return State.ACTIVE, ""
+def _elsewhere(world: World, nic: Nic) -> bool:
+    """Whether a live hypervisor has the NIC up, and its guest has not spoken here: then it is not active here."""
+    away = nic.host != world.host and nic.host in world.live and nic.state == "up"
+    return away and nic.id not in world.claimed
 
 
-def _exclusive(judged: Iterable[Bound]) -> Iterator[Bound]:
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """A port with what decides who has what."""
+
+    bound: Bound
+    precedence: tuple[bool, bool, int, str, str]
+    claims: tuple[str, ...]
+
+    @classmethod
+    def of(cls, bound: Bound) -> _Ranked:
+        port = bound.port
+        first = (bound.state is not State.UPLINK, not port.attached_mac, port.ofport or 0, port.name, port.uuid)
+        return cls(bound, first, tuple(_claims(bound)))
+
+
+def _exclusive(ranked: list[_Ranked]) -> Iterator[Bound]:
     """Every NIC, MAC, number and address belongs to one port only."""
+    claims = [claim for one in ranked for claim in one.claims]
+    if len(set(claims)) == len(claims):
+        yield from (one.bound for one in ranked)
+        return
     holders: dict[str, str] = {}
-    for bound in sorted(judged, key=_precedence):
-        claims = _claims(bound)
-        lost = next((f"{claim} belongs to port {holders[claim]}" for claim in claims if claim in holders), "")
+    for one in sorted(ranked, key=lambda one: one.precedence):
+        lost = next((f"{claim} belongs to port {holders[claim]}" for claim in one.claims if claim in holders), "")
         if lost:
-            yield replace(bound, state=State.CLOSED, reason=lost)
+            yield replace(one.bound, state=State.CLOSED, reason=lost)
             continue
-        holders.update(dict.fromkeys(claims, bound.port.name))
-        yield bound
-
-
-def _precedence(bound: Bound) -> tuple[bool, bool, int, str, str]:
-    port = bound.port
-    return (bound.state is not State.UPLINK, not port.attached_mac, port.ofport or 0, port.name, port.uuid)
+        holders.update(dict.fromkeys(one.claims, one.bound.port.name))
+        yield one.bound
 
 
 def _claims(bound: Bound) -> list[str]:
@@ -194,12 +250,11 @@ def _shown(text: str, limit: int = 48) -> str:
     return f"'{clean}{'…' if len(text) > limit else ''}'"
 
 
-def describe(world: World, bound: Bound) -> PortState:
-    """The port for people."""
+def describe(bound: Bound, vm: Vm | None, account: Account | None, groups: tuple[str, ...]) -> PortState:
+    """The port for people; `groups` are the names of its NIC's."""
     nic = bound.nic
     if nic is None:
         return PortState(name=bound.port.name, ofport=bound.port.ofport, state=bound.state, reason=bound.reason)
-    vm, account = world.vms.get(nic.vm), world.accounts.get(nic.account)
     return PortState(
         name=bound.port.name,
         ofport=bound.port.ofport,
@@ -211,14 +266,19 @@ def describe(world: World, bound: Bound) -> PortState:
         account=account.name if account else None,
         mac=nic.mac,
         addresses=tuple(map(str, bound.addresses)),
-        groups=tuple(sorted(group_name(world, group) for group in nic.groups)),
+        groups=groups,
     )
 
 
 def group_name(world: World, group_id: str) -> str:
     """A group as ``account/name``, or its id where it is not known."""
-    group = world.groups.get(group_id)
+    return name_of(group_id, world.groups, world.accounts)
+
+
+def name_of(group_id: str, groups: Mapping[str, Group], accounts: Mapping[str, Account]) -> str:
+    """The same, of these rows."""
+    group = groups.get(group_id)
     if group is None:
         return group_id
-    account = world.accounts.get(group.account)
+    account = accounts.get(group.account)
     return f"{account.name if account else group.account}/{group.name}"

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, ip_network
+from ipaddress import ip_network
 
 from flows import inputs
-from flows.inputs import FANOUT_CHUNKS, Bridge, Fanout, Ip, Network, Peer, Policy, Port, Segment, Service, Standby, Unit
-from sgctl.binding import Bound, bind, describe, parse_address, parse_mac
-from sgctl.model import Member, Nic, Pod, Rule
+from flows.inputs import FANOUT_CHUNKS, Bridge, Fanout, Ip, Network, Policy, Port, Segment, Service, Standby, Unit
+from sgctl.binding import Binder, Bound, describe, name_of, parse_address, parse_mac
+from sgctl.identities import Groups, Identities, Numbers
+from sgctl.memo import Each, Last
+from sgctl.model import Account, Group, Nic, Pod, Range, Rule, Vm, Zone
 from sgctl.numbers import assign
-from sgctl.world import Decision, Refusal, State, World
+from sgctl.world import Decision, PortState, Refusal, State, World
 
 ICMP = 1
 WITH_PORTS = frozenset({6, 17, 132})
@@ -34,26 +36,87 @@ def units(world: World) -> Mapping[str, Unit]:
 
 
 def decide(world: World) -> Decision:
-    """Everything that follows from a world."""
-    bound = bind(world)
-    policies = assign(one.nic.groups for one in bound if one.nic is not None and one.state in PLACED)
-    rules = _Rules(world, frozenset().union(*policies))
-    identities = {direction: _identities(world, rules, direction) for direction in DIRECTIONS}
-    numbers = assign(set(identities["egress"].values()) | set(identities["ingress"].values()))
-    shared = [_policy(number, groups, rules, identities, numbers) for groups, number in policies.items()]
-    refusals = _Refusals(world.refused)
-    kept = refusals.keep([_bridge(world, bound), *shared, *_peers(identities, numbers)])
-    bound, ports = _open(world, bound, policies, refusals)
-    pods = refusals.keep({port.segment for port in ports if isinstance(port, Port)})
-    found = [*kept, *pods, *ports, *_fanouts(bound)]
-    return Decision(
-        units={unit.owner: unit for unit in found},
-        ports=tuple(describe(world, one) for one in bound),
-        problems=(*rules.problems, *refusals.problems),
-        rules={number: rule_id for rule_id, number in rules.numbers.items()},
-        policies={number: groups for groups, number in policies.items()},
-        identities={number: groups for groups, number in numbers.items()},
-    )
+    """Everything that follows from a world, computed from nothing."""
+    return Decider().decide(world)
+
+
+class Decider:
+    """Decides about one world after the other, and remembers enough to look only at what differs.
+
+    The decision about a world does not depend on the worlds before; units that say the same are the same objects.
+    """
+
+    def __init__(self) -> None:
+        self._binder = Binder()
+        self._identities = Identities()
+        self._rules = Last(_Rules)
+        self._assign, self._assign_identities = Last(assign), Last(assign)
+        self._policies, self._segments, self._ports = Each(_policy), Each(_segment), Each(_port)
+        self._bridge, self._chunks, self._fanouts = Last(Bridge), Last(_chunks), Each(Fanout)
+        self._describe, self._described = Each(describe), Last(self._describe_all)
+
+    def decide(self, world: World) -> Decision:
+        """Everything that follows from a world."""
+        bound = self._binder.bind(world)
+        policies = self._assign(frozenset(one.nic.groups for one in bound if one.nic and one.state in PLACED))
+        rules = self._rules(world.rules, frozenset().union(*policies))
+        known = self._identities.follow(world.members, (rules.named("egress"), rules.named("ingress")))
+        numbers = self._assign_identities(known[0] | known[1])
+        shared = self._policies((groups, (n, groups, rules, *known, numbers)) for groups, n in policies.items())
+        refusals = _Refusals(world.refused)
+        kept = refusals.keep(by_owner([self._bridge(_uplinks(world.uplinks, bound)), *shared]))
+        kept |= refusals.keep(self._identities.peers(numbers))
+        bound, ports, segments = self._open(world, bound, policies, refusals)
+        kept |= refusals.keep(by_owner(segments))
+        fanouts = self._fanouts((chunk, (chunk, open_)) for chunk, open_ in self._chunks(bound).items())
+        return Decision(
+            units=kept | by_owner([*ports, *fanouts]),
+            ports=self._described(bound, world.vms, world.accounts, world.groups),
+            problems=(*rules.problems, *refusals.problems),
+            rules=rules.ids,
+            policies={number: groups for groups, number in policies.items()},
+            identities={number: groups for groups, number in numbers.items()},
+        )
+
+    def _open(
+        self, world: World, bound: tuple[Bound, ...], policies: Numbers, refusals: _Refusals
+    ) -> tuple[tuple[Bound, ...], list[Port | Standby], list[Segment]]:
+        """The ports as they are in the end, the units of those that are open or on standby, and open ones' pods."""
+        placed = [(one, one.nic) for one in bound if one.nic is not None and one.state in PLACED]
+        pods = sorted({nic.pod for _, nic in placed})
+        segments = dict(zip(pods, self._segments((pod, _about_pod(world, pod)) for pod in pods), strict=True))
+        calls = ((nic.id, (one, nic, policies[nic.groups], segments[nic.pod])) for one, nic in placed)
+        units = self._ports(calls)
+        reasons = {unit.nic: reason for unit in units if (reason := refusals.of(unit))} if world.refused else {}
+        if reasons:
+            bound = tuple(_closed(one, reasons.get(one.nic.id, "")) if one.nic else one for one in bound)
+            units = [unit for unit in units if unit.nic not in reasons]
+        inhabited = {nic.pod for one, nic in placed if one.state is State.ACTIVE and nic.id not in reasons}
+        return bound, units, [segments[pod] for pod in inhabited]
+
+    def _describe_all(
+        self,
+        bound: tuple[Bound, ...],
+        vms: Mapping[str, Vm],
+        accounts: Mapping[str, Account],
+        groups: Mapping[str, Group],
+    ) -> tuple[PortState, ...]:
+        names = {
+            ids: tuple(sorted(name_of(id, groups, accounts) for id in ids))
+            for ids in {one.nic.groups for one in bound if one.nic}
+        }
+
+        def about(one: Bound) -> tuple[object, ...]:
+            if (nic := one.nic) is None:
+                return one, None, None, ()
+            return one, vms.get(nic.vm), accounts.get(nic.account), names[nic.groups]
+
+        return tuple(self._describe((one.port.uuid, about(one)) for one in bound))
+
+
+def by_owner(units: Iterable[Unit]) -> dict[str, Unit]:
+    """Units under their owners."""
+    return {unit.owner: unit for unit in units}
 
 
 class _Refusals:
@@ -68,41 +131,21 @@ class _Refusals:
         refusal = self._refused.get(unit.owner)
         return refusal.reason if refusal is not None and refusal.unit == unit else ""
 
-    def keep(self, units: Iterable[Unit]) -> list[Unit]:
+    def keep(self, units: Mapping[str, Unit]) -> dict[str, Unit]:
         """The units that may be tried."""
-        kept = []
-        for unit in units:
-            if reason := self.of(unit):
-                self.problems.append(f"{unit.owner}: {reason}")
-            else:
-                kept.append(unit)
-        return kept
+        reasons = {owner: reason for owner in self._refused.keys() & units.keys() if (reason := self.of(units[owner]))}
+        self.problems += [f"{owner}: {reasons[owner]}" for owner in sorted(reasons)]
+        return {owner: unit for owner, unit in units.items() if owner not in reasons} if reasons else dict(units)
 
 
-def _open(
-    world: World, bound: Iterable[Bound], policies: Mapping[frozenset[str], int], refusals: _Refusals
-) -> tuple[list[Bound], list[Unit]]:
-    """The ports as they are in the end, and the units of those that are open or on standby."""
-    segments = {pod: _segment(world, pod) for pod in {one.nic.pod for one in bound if one.nic and one.state in PLACED}}
-    ports: list[Bound] = []
-    units: list[Unit] = []
-    for one in bound:
-        if one.nic is None or one.state not in PLACED:
-            ports.append(one)
-            continue
-        unit = _port(one, one.nic, policies, segments)
-        reason = refusals.of(unit)
-        ports.append(replace(one, state=State.CLOSED, reason=reason) if reason else one)
-        units += [] if reason else [unit]
-    return ports, units
+def _closed(one: Bound, reason: str) -> Bound:
+    return replace(one, state=State.CLOSED, reason=reason) if reason else one
 
 
-def _port(
-    one: Bound, nic: Nic, policies: Mapping[frozenset[str], int], segments: Mapping[str, Segment]
-) -> Port | Standby:
+def _port(one: Bound, nic: Nic, policy: int, segment: Segment) -> Port | Standby:
     if one.state is State.STANDBY:
         return Standby(nic.id, one.number)
-    return Port(nic.id, one.number, _mac(nic), one.addresses, policies[nic.groups], segments[nic.pod])
+    return Port(nic.id, one.number, _mac(nic), one.addresses, policy, segment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +160,16 @@ class _Allowed:
 class _Rules:
     """The rules of the local groups, by group and direction, and what was wrong with others."""
 
-    def __init__(self, world: World, groups: frozenset[str]) -> None:
+    def __init__(self, rows: Iterable[Rule], groups: frozenset[str]) -> None:
         self.problems: list[str] = []
         self.restricted: set[str] = set()
         self._allowed: dict[tuple[str, str], list[_Allowed]] = {}
-        for rule in sorted(world.rules, key=lambda rule: rule.id):
+        for rule in sorted(rows, key=lambda rule: rule.id):
             if rule.group in groups:
                 self._add(rule)
         known = [one.rule.id for rules in self._allowed.values() for one in rules]
         self.numbers = {next(iter(key)): number for key, number in assign(frozenset({i}) for i in known).items()}
+        self.ids = {number: id for id, number in self.numbers.items()}
 
     def _add(self, rule: Rule) -> None:
         if rule.direction == "egress":
@@ -178,25 +222,12 @@ def _icmp(value: int) -> int | None:
     return None if value < 0 else value
 
 
-def _identities(world: World, rules: _Rules, direction: str) -> dict[Ip, frozenset[str]]:
-    """The identity of every address that rules of one direction name through groups."""
-    named = rules.named(direction)
-    found: dict[Ip, set[str]] = {}
-    for member in world.members:
-        if member.group in named and (address := _member_address(member)) is not None:
-            found.setdefault(address, set()).add(member.group)
-    return {address: frozenset(groups) for address, groups in found.items()}
-
-
-def _member_address(member: Member) -> Ip | None:
-    return parse_address(member.address)
-
-
-def _bridge(world: World, bound: Iterable[Bound]) -> Bridge:
+def _uplinks(preferred: Iterable[str], bound: Iterable[Bound]) -> tuple[int, ...]:
+    """OpenFlow numbers of the uplinks that work, in order of preference."""
     usable = {one.port.name: one.number for one in bound if one.state is State.UPLINK and not one.reason}
-    configured = [name for name in dict.fromkeys(world.uplinks) if name in usable]
+    configured = [name for name in dict.fromkeys(preferred) if name in usable]
     others = sorted(usable.keys() - set(configured))
-    return Bridge(tuple(usable[name] for name in (*configured, *others)))
+    return tuple(usable[name] for name in (*configured, *others))
 
 
 def _mac(nic: Nic) -> int:
@@ -205,22 +236,24 @@ def _mac(nic: Nic) -> int:
     return mac
 
 
-def _segment(world: World, pod_id: str) -> Segment:
+def _about_pod(world: World, pod_id: str) -> tuple[Pod, Zone | None, tuple[Range, ...]]:
     pod = world.pods[pod_id]
-    zone = world.zones.get(pod.zone)
+    return pod, world.zones.get(pod.zone), tuple(row for row in world.ranges if row.pod == pod_id)
+
+
+def _segment(pod: Pod, zone: Zone | None, ranges: Iterable[Range]) -> Segment:
     resolvers = (zone.internal_dns1, zone.internal_dns2) if zone else ()
     return Segment(
-        subnets=_subnets(world, pod),
+        subnets=_subnets(pod, ranges),
         dhcp=_servers(pod.dhcp_servers or resolvers),
         dns=_servers(pod.dns_servers or resolvers),
     )
 
 
-def _subnets(world: World, pod: Pod) -> tuple[Network, ...]:
+def _subnets(pod: Pod, ranges: Iterable[Range]) -> tuple[Network, ...]:
     texts = [(pod.gateway, pod.netmask)]
-    for row in world.ranges:
-        if row.pod == pod.id:
-            texts += [(row.gateway, row.netmask), tuple(row.ip6_cidr.split("/", 1))]  # type: ignore[list-item]
+    for row in ranges:
+        texts += [(row.gateway, row.netmask), tuple(row.ip6_cidr.split("/", 1))]  # type: ignore[list-item]
     networks = {network for text in texts if (network := _network(*text)) is not None}
     return tuple(sorted(networks, key=lambda net: (net.version, int(net.network_address), net.prefixlen)))
 
@@ -243,37 +276,27 @@ def _policy(
     number: int,
     groups: frozenset[str],
     rules: _Rules,
-    identities: Mapping[str, Mapping[Ip, frozenset[str]]],
-    numbers: Mapping[frozenset[str], int],
+    egress: frozenset[Groups],
+    ingress: frozenset[Groups],
+    numbers: Numbers,
 ) -> Policy:
-    def compiled(direction: str) -> tuple[inputs.Rule, ...]:
-        known = set(identities[direction].values())
+    def compiled(direction: str, known: Iterable[Groups]) -> tuple[inputs.Rule, ...]:
         wanted = (_rule(one, rules, known, numbers) for one in rules.of(groups, direction))
         return tuple(rule for rule in wanted if rule.cidr is not None or rule.identities)
 
-    return Policy(number, rules.restricted.isdisjoint(groups), compiled("egress"), compiled("ingress"))
+    open_ = rules.restricted.isdisjoint(groups)
+    return Policy(number, open_, compiled("egress", egress), compiled("ingress", ingress))
 
 
-def _rule(
-    one: _Allowed, rules: _Rules, known: Iterable[frozenset[str]], numbers: Mapping[frozenset[str], int]
-) -> inputs.Rule:
+def _rule(one: _Allowed, rules: _Rules, known: Iterable[Groups], numbers: Numbers) -> inputs.Rule:
     peers = sorted(numbers[groups] for groups in known if one.rule.peer in groups) if one.rule.peer else []
     return inputs.Rule(rules.numbers[one.rule.id], one.service, one.cidr, tuple(peers))
 
 
-def _peers(
-    identities: Mapping[str, Mapping[Ip, frozenset[str]]], numbers: Mapping[frozenset[str], int]
-) -> Iterator[Peer]:
-    egress, ingress = identities["egress"], identities["ingress"]
-    for address in sorted(egress.keys() | ingress.keys(), key=lambda one: (isinstance(one, IPv4Address), int(one))):
-        out, into = egress.get(address), ingress.get(address)
-        yield Peer(address, numbers[out] if out else 0, numbers[into] if into else 0)
-
-
-def _fanouts(bound: Iterable[Bound]) -> Iterator[Fanout]:
+def _chunks(bound: Iterable[Bound]) -> dict[int, tuple[int, ...]]:
+    """The numbers of the open ports by the part of the fan-out that they are in."""
     chunks: dict[int, list[int]] = {}
     for one in bound:
         if one.state is State.ACTIVE:
             chunks.setdefault(one.number % FANOUT_CHUNKS, []).append(one.number)
-    for chunk, ports in chunks.items():
-        yield Fanout(chunk, tuple(sorted(ports)))
+    return {chunk: tuple(sorted(ports)) for chunk, ports in chunks.items()}

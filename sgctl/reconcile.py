@@ -72,10 +72,10 @@ def plan(desired: Mapping[int, Flow], installed: Installed, learned: frozenset[i
     Adds come deepest table first and the first table last, so that a packet is let in only when its whole way is
     there; deletes go the other way.
     """
-    adds = [flow for cookie, flow in desired.items() if cookie not in installed]
-    mine = [(cookie, table) for cookie, table in installed.items() if ours(cookie) and cookie not in learned]
-    deletes = [(cookie, table) for cookie, table in mine if cookie not in desired]
-    foreign = sum(not ours(cookie) and cookie not in learned for cookie in installed)
+    adds = [desired[cookie] for cookie in desired.keys() - installed.keys()]
+    others = installed.keys() - desired.keys() - learned
+    deletes = [(cookie, installed[cookie]) for cookie in others if ours(cookie)]
+    foreign = len(others) - len(deletes)
     adds.sort(key=lambda flow: (-flow.table, -flow.priority, flow.cookie))
     deletes.sort(key=lambda one: (one[1], one[0]))
     return Plan(tuple(adds), tuple(deletes), foreign)
@@ -106,12 +106,15 @@ class Compiler:
 
         Raises Unbuildable, after which it may be called again without that unit.
         """
-        for owner in [owner for owner in self._units if owner not in units]:
+        for owner in self._units.keys() - units.keys():
             self._forget(owner)
-        for owner, unit in units.items():
-            if self._units.get(owner) != unit:
+        known = self._units
+        new = [(owner, unit) for owner, unit in units.items() if known.get(owner) is not unit]
+        for owner, unit in new:
+            if known.get(owner) != unit:
                 self._forget(owner)
                 self._learn(owner, unit)
+            known[owner] = unit
         if self._collided:
             self._merge()
         return self._desired

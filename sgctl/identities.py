@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which set of groups that local rules name each address is in, per direction of the rules: its *identities*.
+
+Followed change by change, for a group may have ten thousand members: only addresses whose members came, went or
+changed are looked at again. What comes out depends on the present members and names alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from flows.inputs import Ip, Peer
+from sgctl.binding import parse_address
+from sgctl.model import Member
+
+Groups: TypeAlias = frozenset[str]
+Pair: TypeAlias = tuple[Groups, Groups]
+"""The groups that egress rules name, and those that ingress rules name."""
+Numbers: TypeAlias = Mapping[Groups, int]
+_NOBODY: Pair = (frozenset(), frozenset())
+
+
+class Identities:
+    """The identities of all addresses that local rules name through groups, and the `Peer` of each."""
+
+    def __init__(self) -> None:
+        self._named = _NOBODY
+        self._members: tuple[Member, ...] = ()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._rows: dict[str, Member] = {}
+        self._at: dict[Ip, dict[str, str]] = {}
+        self._pairs: dict[Ip, Pair] = {}
+        self._counts: tuple[Counter[Groups], Counter[Groups]] = (Counter(), Counter())
+        self._stale: set[Ip] = set()
+        self._numbers: dict[Groups, int] = {}
+        self._peers: dict[str, Peer] = {}
+
+    def follow(self, members: tuple[Member, ...], named: Pair) -> tuple[frozenset[Groups], frozenset[Groups]]:
+        """Take over the members that there are now and the named groups; the distinct identities of each direction."""
+        if named != self._named:
+            self._forget()
+            self._named, self._members = named, ()
+        if members != self._members:
+            self._take({member.id: member for member in members})
+            self._members = members
+        egress, ingress = self._counts
+        return frozenset(egress), frozenset(ingress)
+
+    def peers(self, numbers: Numbers) -> Mapping[str, Peer]:
+        """The peers by owner; good until the next call."""
+        if any(numbers.get(groups, number) != number for groups, number in self._numbers.items()):
+            self._peers.clear()
+            self._stale.update(self._pairs)
+        self._numbers = dict(numbers)
+        for address in self._stale:
+            self._peers.pop(Peer(address).owner, None)
+            out, into = self._pairs.get(address, _NOBODY)
+            if out or into:
+                peer = Peer(address, numbers[out] if out else 0, numbers[into] if into else 0)
+                self._peers[peer.owner] = peer
+        self._stale.clear()
+        return self._peers
+
+    def _take(self, rows: dict[str, Member]) -> None:
+        changed = [row for id, row in rows.items() if self._rows.get(id) is not row]
+        left = [self._rows[id] for id in self._rows.keys() - rows.keys()]
+        left += [self._rows[row.id] for row in changed if row.id in self._rows]
+        touched = {address: self._at.setdefault(address, {}) for row in left if (address := self._concerns(row))}
+        for row in left:
+            if address := self._concerns(row):
+                touched[address].pop(row.id, None)
+        for row in changed:
+            if address := self._concerns(row):
+                touched[address] = self._at.setdefault(address, {})
+                touched[address][row.id] = row.group
+        self._rows = rows
+        for address, groups in touched.items():
+            self._settle(address, frozenset(groups.values()))
+
+    def _concerns(self, row: Member) -> Ip | None:
+        """The address of a member of a named group."""
+        egress, ingress = self._named
+        return parse_address(row.address) if row.group in egress or row.group in ingress else None
+
+    def _settle(self, address: Ip, groups: Groups) -> None:
+        """The address is in these groups now."""
+        before = self._pairs.pop(address, _NOBODY)
+        now = (groups & self._named[0], groups & self._named[1])
+        if groups:
+            self._pairs[address] = now
+        else:
+            self._at.pop(address, None)
+        for counts, old, new in zip(self._counts, before, now, strict=True):
+            _count(counts, old, -1)
+            _count(counts, new, 1)
+        if before != now:
+            self._stale.add(address)
+
+
+def _count(counts: Counter[Groups], groups: Groups, by: int) -> None:
+    if groups:
+        counts[groups] += by
+        if not counts[groups]:
+            del counts[groups]
