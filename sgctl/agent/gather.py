@@ -7,21 +7,30 @@ half-loaded replica is never taken for the truth; what is still there goes on be
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic, time
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from sgctl.config import Settings
 from sgctl.localport import LocalPort, VSwitch
-from sgctl.model import Account, Address, Cloud, Group, Host, Member, Nic, Pod, Range, Rule, Vm, Zone
+from sgctl.memo import Last
+from sgctl.model import Account, Address, Cloud, Group, Host, Member, Nic, Pod, Range, Row, Rule, Vm, Zone
 from sgctl.services import Services
 from sgctl.store import Changes, Replica
 from sgctl.world import World, by_id
 
-CONCERNS = frozenset({Account, Address, Cloud, Group, Member, Nic, Pod, Range, Rule, Vm, Zone})
+Kind: TypeAlias = type[Row]
+CONCERNS: frozenset[Kind] = frozenset({Account, Address, Cloud, Group, Member, Nic, Pod, Range, Rule, Vm, Zone})
 STALE_AFTER = 30.0
 """Seconds without a heartbeat after which another hypervisor does not count as alive."""
+_TABLES: Mapping[str, tuple[Kind, Callable[[list[Any]], Any]]] = {
+    "accounts": (Account, by_id), "zones": (Zone, by_id), "pods": (Pod, by_id), "vms": (Vm, by_id),
+    "nics": (Nic, by_id), "groups": (Group, by_id), "ranges": (Range, tuple), "addresses": (Address, tuple),
+    "rules": (Rule, tuple), "members": (Member, tuple),
+}  # fmt: skip
+"""How the tables of the database are called in a `World`, and what they are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +41,12 @@ class Known:
     sequence: int
 
     @classmethod
-    def read(cls, host: str, replica: Replica) -> Known:
-        """All rows that concern this hypervisor."""
-        rows = World(
-            host=host,
-            accounts=by_id(replica.all(Account)),
-            zones=by_id(replica.all(Zone)),
-            pods=by_id(replica.all(Pod)),
-            vms=by_id(replica.all(Vm)),
-            nics=by_id(replica.all(Nic)),
-            groups=by_id(replica.all(Group)),
-            ranges=tuple(replica.all(Range)),
-            addresses=tuple(replica.all(Address)),
-            rules=tuple(replica.all(Rule)),
-            members=tuple(replica.all(Member)),
-        )
+    def read(cls, host: str, replica: Replica, before: Known | None, changed: frozenset[Kind]) -> Known:
+        """All rows that concern this hypervisor; tables that have not changed since `before` are taken from there."""
+        reread = {
+            name: shape(replica.all(kind)) for name, (kind, shape) in _TABLES.items() if kind in changed or not before
+        }
+        rows = replace(before.rows if before else World(host=host), **reread)
         sequence = max((cloud.sequence for cloud in replica.all(Cloud)), default=0)
         return cls(rows, sequence)
 
@@ -83,7 +83,9 @@ class Gatherer:
         self._heartbeats = Heartbeats()
         self._known: Known | None = None
         self._vswitch: VSwitch | None = None
-        self._outdated = self._beats = True
+        self._outdated: frozenset[Kind] = CONCERNS
+        self._beats = True
+        self._named, self._others = Last(named_nics), Last(_without)
         self._replica.on_change(self._note)
 
     @property
@@ -105,31 +107,35 @@ class Gatherer:
         """The database has changed; rows of no concern are not looked at."""
         kinds = {kind for kind, _ in changes}
         self._beats |= Host in kinds
-        self._outdated |= not kinds or not kinds.isdisjoint(CONCERNS)
+        self._outdated |= kinds & CONCERNS
 
     def look(self, vswitch: VSwitch | None) -> None:
         """Take over what is in sync now; `vswitch` is None where the local switch's database is not."""
         if vswitch is not None:
             self._vswitch = vswitch
             if self._interest is not None:
-                self._interest.watch(host=self._settings.host, nics=named_nics(vswitch.ports))
+                self._interest.watch(host=self._settings.host, nics=self._named(vswitch.ports))
         if not self._replica.insync:
             return
         if self._beats:
             self._beats = False
             self._heartbeats.observe(self._replica.all(Host))
         if self._outdated:
-            self._outdated = False
-            self._known = Known.read(self._settings.host, self._replica)
+            changed, self._outdated = self._outdated, frozenset()
+            self._known = Known.read(self._settings.host, self._replica, self._known, changed)
 
     def world(self) -> World | None:
         """The world, without what the agent itself remembers; None as long as a source was never in sync."""
         if self._known is None or self._vswitch is None:
             return None
         settings = self._settings
-        ports = tuple(port for port in self._vswitch.ports if port.name != settings.bridge)
+        ports = self._others(self._vswitch.ports, settings.bridge)
         live = self._heartbeats.live() - {settings.host}
         return replace(self._known.rows, ports=ports, uplinks=settings.uplinks, live=live)
+
+
+def _without(ports: Iterable[LocalPort], bridge: str) -> tuple[LocalPort, ...]:
+    return tuple(port for port in ports if port.name != bridge)
 
 
 def named_nics(ports: Iterable[LocalPort]) -> frozenset[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from flows.inputs import Fanout, Peer, Policy, Port, Standby
 from sgctl.reconcile import Plan
 from sgctl.world import Decision, State
 
@@ -42,9 +43,9 @@ class Metrics:
         states = Tally(port.state for port in decision.ports)
         for state in State:
             self.ports.labels(state.value).set(states[state])
-        kinds = Tally(owner.partition("/")[0] for owner in decision.units)
-        for kind in ("port", "standby", "policy", "peer", "fanout"):
-            self.units.labels(kind).set(kinds[kind])
+        kinds = Tally(map(type, decision.units.values()))
+        for kind in (Port, Standby, Policy, Peer, Fanout):
+            self.units.labels(kind.__name__.lower()).set(kinds[kind])
         self.flows.set(flows)
         self.foreign.set(plan.foreign)
         self.problems.set(len(decision.problems))

@@ -20,7 +20,7 @@ from sgctl.reconcile import scope
 from sgctl.world import Decision, State, World
 
 LOG = logging.getLogger(__name__)
-HOLD_OFF = 1.0
+HOLD_OFF = 0.3
 """Seconds after a NIC has moved away in which frames at its old port are not taken for its return."""
 _OWNER_MASK = 0xFFFFFF << 40
 
@@ -45,6 +45,8 @@ class Moves:
 
     def claimed(self, world: World) -> frozenset[str]:
         """The claims that the database does not show yet."""
+        if not self._claimed:
+            return frozenset()
         named = named_nics(world.ports)
         done = {nic for nic in self._claimed if nic not in named or _host(world, nic) == world.host}
         self._claimed -= done
@@ -54,11 +56,11 @@ class Moves:
         self, world: World, decision: Decision, before: Decision | None, installed: Mapping[int, int]
     ) -> list[str]:
         """Addresses that a port gets newly here, and that did not move here: no earlier owner's connections count."""
-        old = _addresses(before) if before else {}
+        old = _addresses(_changed(before, decision)) if before else {}
         scopes = {cookie & _OWNER_MASK for cookie in installed} if before is None else frozenset()
         return [
             str(address)
-            for unit in _ports(decision)
+            for unit in _changed(decision, before)
             if _host(world, unit.nic) in ("", world.host) and not (before is None and _scope(unit) in scopes)
             for address in unit.addresses
             if old.get(address) != unit.nic
@@ -68,29 +70,32 @@ class Moves:
         """Addresses that no local port has any more, and that did not move to another hypervisor."""
         if before is None:
             return []
-        now = _addresses(decision)
+        now = _addresses(_changed(decision, before))
+        gone = {address: nic for address, nic in _addresses(_changed(before, decision)).items() if address not in now}
+        if not gone:
+            return []
         standby = {port.nic for port in decision.ports if port.state is State.STANDBY}
-        gone = {address: nic for address, nic in _addresses(before).items() if address not in now}
         self._lost |= {nic: monotonic() for nic in standby & set(gone.values()) if nic}
         return [str(address) for address, nic in gone.items() if nic not in standby and not _elsewhere(world, nic)]
 
     def announcements(self, world: World, decision: Decision, before: Decision | None) -> Iterator[bytes]:
         """The frames that tell the network of NICs that have come from another hypervisor."""
-        old = {unit.nic for unit in _ports(before)} if before else set()
         bridge = decision.units["bridge"]
         if before is None or not getattr(bridge, "uplinks", ()):
             return
-        for unit in _ports(decision):
-            if unit.nic not in old and _host(world, unit.nic) not in ("", world.host):
+        for unit in _changed(decision, before):
+            if unit.owner not in before.units and _host(world, unit.nic) not in ("", world.host):
                 yield from announcements(unit.mac, unit.addresses)
 
 
-def _ports(decision: Decision) -> Iterator[Port]:
-    return (unit for unit in decision.units.values() if isinstance(unit, Port))
+def _changed(decision: Decision, other: Decision | None) -> list[Port]:
+    """The open ports of a decision that are not the same in another; those that are have equal addresses anyway."""
+    known = other.units if other else {}
+    return [unit for owner, unit in decision.units.items() if known.get(owner) is not unit and isinstance(unit, Port)]
 
 
-def _addresses(decision: Decision) -> dict[Ip, str]:
-    return {address: unit.nic for unit in _ports(decision) for address in unit.addresses}
+def _addresses(ports: Iterable[Port]) -> dict[Ip, str]:
+    return {address: unit.nic for unit in ports for address in unit.addresses}
 
 
 def _scope(unit: Port) -> int:
