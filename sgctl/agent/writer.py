@@ -27,7 +27,7 @@ from sgctl.agent.moves import Moves
 from sgctl.errors import SgctlError
 from sgctl.openflow.errors import Refused, SwitchGone
 from sgctl.openflow.switch import Switch
-from sgctl.policy import decide
+from sgctl.policy import Decider
 from sgctl.reconcile import Compiler, Plan, Unbuildable, plan
 from sgctl.world import Decision, Refusal, World
 
@@ -53,6 +53,7 @@ class Writer:
         self._refused: dict[str, Refusal] = {}
         self._frames: deque[int] = deque(maxlen=1024)
         self._moves = Moves()
+        self._decider = Decider()
         self._basis: tuple[object, ...] | None = None
         self._listeners: list[Event] = []
 
@@ -132,7 +133,7 @@ class Writer:
         known = self._gatherer.known
         assert known is not None and self._installed is not None
         while True:
-            decision = decide(world)
+            decision = self._decider.decide(world)
             try:
                 desired = self._compile(decision)
                 todo = plan(desired, self._installed, frozenset({LEARNED_COOKIE}))
@@ -191,6 +192,8 @@ def _log_changes(before: Applied | None, decision: Decision) -> None:
     old = {port.name: port for port in before.decision.ports} if before else {}
     for port in decision.ports:
         was = old.pop(port.name, None)
+        if was is port:
+            continue
         if was is None or (was.state, was.reason, was.nic) != (port.state, port.reason, port.nic):
             level = logging.WARNING if port.reason else logging.INFO
             LOG.log(level, "port %s (%s): %s%s", port.name, port.vm or port.nic or "-", port.state,

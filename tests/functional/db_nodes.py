@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Database nodes as an operator starts them: `sgctl-manager sgctl.db`, all on loopback in one network namespace."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from tests.functional.api_servers import free_port, until
+
+MANAGER = Path(sys.executable).with_name("sgctl-manager")
+TOOL = Path(sys.executable).with_name("sgctl-db")
+
+
+class Node:
+    """One manager that runs the database; `port` serves clients, `raft` the other members."""
+
+    def __init__(self, directory: Path, *options: str, kind: str = "tcp", apps: Sequence[str] = ("sgctl.db",)) -> None:
+        self.directory, self.options, self.kind, self.apps = directory, options, kind, apps
+        self.port, self.raft = free_port(), free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def remote(self) -> str:
+        """Where clients connect."""
+        return f"{self.kind}:127.0.0.1:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """Where other members connect."""
+        return f"{self.kind}:127.0.0.1:{self.raft}"
+
+    @property
+    def log(self) -> str:
+        """What its manager has said in all its lives."""
+        return (self.directory / "log").read_text()
+
+    @property
+    def pid(self) -> int:
+        """Its ovsdb-server's process id."""
+        return int((self.directory / "sg.pid").read_text())
+
+    def start(self) -> Self:
+        """Start it and wait until it runs."""
+        self.directory.mkdir(exist_ok=True)
+        fixed = [f"--host={self.directory.name}", f"--state-dir={self.directory}"]
+        listen = f"--db-listen=p{self.kind}:{self.port}:127.0.0.1"
+        with (self.directory / "log").open("ab") as log:
+            before = log.tell()
+            self._process = subprocess.Popen([MANAGER, *fixed, listen, *self.options, *self.apps], stderr=log)
+        until(lambda: " runs " in self.log[before:] or self._process_ended(), "database node")
+        assert not self._process_ended(), self.log
+        return self
+
+    def _process_ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
+    def stop(self, number: int = signal.SIGTERM) -> int | None:
+        """End the manager, and with it its server; the exit status."""
+        if self._process is None:
+            return None
+        self._process.send_signal(number)
+        status = self._process.wait(20)
+        self._process = None
+        return status
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class Cluster:
+    """Three members."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = nodes
+
+    @property
+    def remotes(self) -> str:
+        """All of them."""
+        return ",".join(node.remote for node in self.nodes)
+
+    def standing(self) -> list[dict[str, Any]]:
+        """What `sgctl-db status` says about each."""
+        said = tool("status", f"--db={self.remotes}", "--output=json", status=None)
+        return list(json.loads(said))
+
+    def leader(self) -> Node:
+        """The member that leads now."""
+        return until(self._leader, "a leader")  # type: ignore[no-any-return]
+
+    def _leader(self) -> Node | None:
+        roles = zip(self.nodes, self.standing(), strict=True)
+        return next((node for node, one in roles if one["role"] == "leader" and one["connected"]), None)
+
+    def complete(self) -> bool:
+        """Whether all members take part."""
+        return all(one["connected"] for one in self.standing())
+
+
+@contextmanager
+def cluster(directory: Path, *options: str, kind: str = "tcp") -> Iterator[Cluster]:
+    """Three nodes, the first of which begins the cluster."""
+    with ExitStack() as stack:
+        nodes: list[Node] = []
+        for name in "abc":
+            node = Node(directory / name, *options, kind=kind)
+            node.options = (*options, f"--db-cluster-local={node.address}")
+            node.options += (f"--db-cluster-join={nodes[0].address}",) if nodes else ()
+            nodes.append(stack.enter_context(node))
+        found = Cluster(nodes)
+        until(found.complete, "all members")
+        yield found
+
+
+def tool(*arguments: str, status: int | None = 0) -> str:
+    """What `sgctl-db` prints, or says on standard error if it fails."""
+    ended = subprocess.run([TOOL, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert status is None or ended.returncode == status, ended.stderr + ended.stdout
+    assert "Traceback" not in ended.stderr
+    return ended.stderr if status else ended.stdout
