@@ -20,6 +20,8 @@ class Band(IntEnum):
     """The ordinary case."""
     REFUSE = 10000
     """Refused whatever would allow it."""
+    RESUME = 15000
+    """What a VM has brought along from another hypervisor."""
     EXCEPT = 20000
     """Exceptions from what is refused."""
     FIRST = 30000

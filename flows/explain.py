@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from flows import text
 from flows.fields import CT_MARK, CT_STATES, IN_PORT, Bits
-from flows.flow import Action, Controller, Ct, CtClear, Goto, Learn, Load, Move, Output, OutputBits, Resubmit
+from flows.flow import Action, Controller, Ct, CtClear, Goto, Learn, Load, Meter, Move, Output, OutputBits, Resubmit
 from flows.headers import get, get_bits, put_bits
 from flows.tables import TABLES
 from flows.trace import Step, Walk
@@ -84,6 +84,8 @@ def _words(action: Action, headers: int, names: Mapping[int, str], ports: Mappin
         return "shown to the agent"
     if isinstance(action, Learn):
         return f"remembered in {names.get(action.table, f'table {action.table}')} for {action.timeout} s"
+    if isinstance(action, Meter):
+        return "if its port keeps within its bound"
     return "" if isinstance(action, CtClear) else str(action)
 
 

@@ -170,6 +170,8 @@ def _transport(seen: Seen) -> None:
         smallest, src, dst = _PORTS[proto]
         if len(data) >= smallest:
             seen.fields[src], seen.fields[dst] = struct.unpack_from("!HH", data)
+            if proto == frames.TCP:
+                seen.fields[f.TCP_FLAGS] = struct.unpack_from("!H", data, 12)[0] & 0xFFF
     elif proto == frames.ICMP and len(seen.src) == 4 and len(data) >= 8:
         seen.fields[f.ICMP_TYPE], seen.fields[f.ICMP_CODE] = data[0], data[1]
     elif proto == frames.ICMP6 and len(seen.src) == 16 and len(data) >= 8:

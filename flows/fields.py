@@ -127,6 +127,7 @@ FIELDS = _declare(
     ("ipv6_dst", OPENFLOW_BASIC, 27, 128, "ipv6"),
     ("tcp_src", OPENFLOW_BASIC, 13, 16, "port"),
     ("tcp_dst", OPENFLOW_BASIC, 14, 16, "port"),
+    ("tcp_flags", NXM_1, 34, 16, "hex"),
     ("udp_src", OPENFLOW_BASIC, 15, 16, "port"),
     ("udp_dst", OPENFLOW_BASIC, 16, 16, "port"),
     ("sctp_src", OPENFLOW_BASIC, 17, 16, "port"),
@@ -166,6 +167,7 @@ CT_IPV6_SRC = FIELDS["ct_ipv6_src"]
 CT_IPV6_DST = FIELDS["ct_ipv6_dst"]
 TCP_SRC = FIELDS["tcp_src"]
 TCP_DST = FIELDS["tcp_dst"]
+TCP_FLAGS = FIELDS["tcp_flags"]
 UDP_SRC = FIELDS["udp_src"]
 UDP_DST = FIELDS["udp_dst"]
 SCTP_SRC = FIELDS["sctp_src"]
@@ -189,6 +191,10 @@ SRC_PORT = Bits("SRC_PORT", FIELDS["reg0"], 0, 15)
 SRC_LOCAL = Bits("SRC_LOCAL", FIELDS["reg0"], 16, 16)
 #: 1 if the packet is for a VM of this hypervisor, 0 if it leaves by the uplink.
 DST_LOCAL = Bits("DST_LOCAL", FIELDS["reg0"], 17, 17)
+#: The sending, and the receiving VM has brought this connection along from another hypervisor; both at once.
+SENDER_RESUMES = Bits("SENDER_RESUMES", FIELDS["reg0"], 18, 18)
+RECEIVER_RESUMES = Bits("RECEIVER_RESUMES", FIELDS["reg0"], 19, 19)
+RESUMES = Bits("RESUMES", FIELDS["reg0"], 18, 19)
 #: Which part of all ports a fan-out is about.
 CHUNK = Bits("CHUNK", FIELDS["reg0"], 24, 31)
 #: OpenFlow number of the port that the packet is for.
@@ -216,10 +222,11 @@ MARKS = Bits("MARKS", CT_MARK, 0, 1)
 LABEL_EGRESS = Bits("LABEL_EGRESS", CT_LABEL, 0, 31)
 LABEL_INGRESS = Bits("LABEL_INGRESS", CT_LABEL, 32, 63)
 
-#: Names that own their bits; `MARKS` is a view of two of them.
+#: Names that own their bits; `MARKS` and `RESUMES` are views of two of them each.
 OWNED: tuple[Bits, ...] = (
-    SRC_PORT, SRC_LOCAL, DST_LOCAL, CHUNK, OUT_PORT, EGRESS_POLICY, INGRESS_POLICY, EGRESS_IDENTITY, INGRESS_IDENTITY,
-    EGRESS_RULE, INGRESS_RULE, SRC_POD, DST_POD, ORIGIN_OK, RESPONDER_OK, LABEL_EGRESS, LABEL_INGRESS,
+    SRC_PORT, SRC_LOCAL, DST_LOCAL, SENDER_RESUMES, RECEIVER_RESUMES, CHUNK, OUT_PORT, EGRESS_POLICY, INGRESS_POLICY,
+    EGRESS_IDENTITY, INGRESS_IDENTITY, EGRESS_RULE, INGRESS_RULE, SRC_POD, DST_POD, ORIGIN_OK, RESPONDER_OK,
+    LABEL_EGRESS, LABEL_INGRESS,
 )  # fmt: skip
 
 #: Bits of ct_state, ovs-fields(7).

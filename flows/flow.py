@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TypeAlias
 
@@ -196,6 +197,16 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True)
+class Meter:
+    """Drop the packet if it exceeds this meter's rate (OFPIT_METER); always the first action."""
+
+    number: int
+
+    def __str__(self) -> str:
+        return f"meter:{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
 class Goto:
     """Go on in a later table (OFPIT_GOTO_TABLE); always the last action."""
 
@@ -206,8 +217,13 @@ class Goto:
 
 
 Action: TypeAlias = (
-    Load | Move | SetField | DecTtl | Output | OutputBits | Controller | Resubmit | CtClear | Ct | Learn | Goto
+    Load | Move | SetField | DecTtl | Output | OutputBits | Controller | Resubmit | CtClear | Ct | Learn | Meter | Goto
 )
+
+
+@lru_cache(maxsize=1 << 12)
+def _words(actions: tuple[Action, ...]) -> str:
+    return text.actions(actions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +231,7 @@ class Flow:
     """One OpenFlow flow.  No actions: the packet is dropped.
 
     owner: what it is rebuilt with, for example ``port/<nic>``.  note: why it is there, or the reason of a drop.
+    expires: when the switch is to remove it by itself, seconds of Unix time; 0: never.
     """
 
     table: int
@@ -224,6 +241,7 @@ class Flow:
     owner: str = field(default="", compare=False)
     note: str = field(default="", compare=False)
     cookie: int = field(default=0, compare=False)
+    expires: int = field(default=0, compare=False)
 
     @property
     def key(self) -> tuple[int, int, Match]:
@@ -237,7 +255,8 @@ class Flow:
 
     def digest(self, salt: int = 0) -> int:
         """40 bits of a digest of the content: table, priority, match and actions."""
-        data = f"{salt} {self.table} {self.priority} {self.match} {text.actions(self.actions)}".encode()
+        terms = ",".join([f"{field.name}={value:x}/{mask:x}" for field, value, mask in self.match.terms])
+        data = f"{salt} {self.table} {self.priority} {terms} {_words(self.actions)}".encode()
         return int.from_bytes(blake2b(data, digest_size=5).digest(), "big")
 
     def __str__(self) -> str:

@@ -20,11 +20,34 @@ FANOUT_CHUNKS = 32
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `rate` packets per second, and `burst` at once."""
+
+    rate: int
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What each port may use of what all share (None: as much as it likes).
+
+    connections: new ones per direction.  fragments: per direction.  frames: those of a port on standby that are shown
+    to the agent.
+    """
+
+    connections: Limit | None = None
+    fragments: Limit | None = None
+    frames: Limit | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Bridge:
-    """The switch itself: OpenFlow numbers of its uplinks (VMs' frames leave by the first) and its conntrack zone."""
+    """The switch itself: OpenFlow numbers of its uplinks (VMs' frames leave by the first), its conntrack zone, and the
+    limits of each of its ports."""
 
     uplinks: tuple[int, ...]
     zone: int = 1
+    limits: Limits = Limits()
 
     @property
     def owner(self) -> str:
@@ -83,6 +106,51 @@ class Standby:
     def owner(self) -> str:
         """The owner of this port's flows."""
         return f"standby/{self.nic}"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection that a NIC has accepted on another hypervisor, as it looks from the NIC; `peer` is the other end.
+
+    own_port, peer_port: of TCP and UDP, else 0.  rule: the rule that admitted it there, 0 if none did.
+    expires: until when it would have been remembered there, seconds of Unix time.
+    """
+
+    proto: int
+    own: Ip
+    peer: Ip
+    own_port: int = 0
+    peer_port: int = 0
+    rule: int = 0
+    expires: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A port whose NIC has brought connections along from another hypervisor, or will do so when it comes."""
+
+    nic: str
+    number: int
+
+    @property
+    def owner(self) -> str:
+        """The owner of the flows that send its packets past what it brought."""
+        return f"moved/{self.nic}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Connections that a NIC brings along to a port, all of which expire by `until` (Unix time)."""
+
+    nic: str
+    number: int
+    until: int
+    connections: tuple[Connection, ...]
+
+    @property
+    def owner(self) -> str:
+        """The owner of these connections' flows."""
+        return f"resumed/{self.nic}/{self.until}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,5 +220,5 @@ class Fanout:
         return f"fanout/{self.chunk}"
 
 
-Unit: TypeAlias = Bridge | Segment | Port | Standby | Policy | Peer | Fanout
+Unit: TypeAlias = Bridge | Segment | Port | Standby | Moved | Resumed | Policy | Peer | Fanout
 """Anything that owns flows."""

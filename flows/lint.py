@@ -13,7 +13,7 @@ from itertools import pairwise
 from flows import fields as f
 from flows.bands import Band
 from flows.fields import OWNED, Bits, MatchField
-from flows.flow import Action, Ct, Flow, Goto, Learn, Load, Match, Move, OutputBits, Resubmit
+from flows.flow import Action, Ct, Flow, Goto, Learn, Load, Match, Meter, Move, OutputBits, Resubmit
 from flows.tables import BY_ID, BY_NAME, TABLES, Table
 
 _REGISTERS = {bits.of for bits in OWNED}
@@ -25,7 +25,7 @@ _ETHERNET = {
     f.ARP_SHA: (0x0806, 0x8035), f.ARP_THA: (0x0806, 0x8035),
 }  # fmt: skip
 _PROTOCOL = {
-    f.TCP_SRC: 6, f.TCP_DST: 6, f.UDP_SRC: 17, f.UDP_DST: 17, f.SCTP_SRC: 132, f.SCTP_DST: 132,
+    f.TCP_SRC: 6, f.TCP_DST: 6, f.TCP_FLAGS: 6, f.UDP_SRC: 17, f.UDP_DST: 17, f.SCTP_SRC: 132, f.SCTP_DST: 132,
     f.ICMP_TYPE: 1, f.ICMP_CODE: 1, f.ICMPV6_TYPE: 58, f.ICMPV6_CODE: 58,
 }  # fmt: skip
 _ND = {f.ND_TARGET: (135, 136), f.ND_SLL: (135,), f.ND_TLL: (136,)}
@@ -103,6 +103,8 @@ def _acting(flow: Flow, table: Table) -> Iterator[str]:
             yield "commits a packet that may be invalid"
     if any(isinstance(action, Goto) for action in flow.actions[:-1]):
         yield "goto is not the last action"
+    if any(isinstance(action, Meter) for action in flow.actions[1:]):
+        yield "meter is not the first action"
 
 
 def _read_by(action: Action) -> tuple[Bits, ...]:

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 
 from flows.bands import Band
 from flows.flow import Flow
-from flows.inputs import Bridge, Fanout, Peer, Policy, Port, Segment, Standby, Unit
+from flows.inputs import Bridge, Fanout, Moved, Peer, Policy, Port, Resumed, Segment, Standby, Unit
 from flows.make import drop
-from flows.stages import classifier, connections, guards, neighbours, output, peers, place, rules, services
+from flows.stages import classifier, connections, guards, neighbours, output, peers, place, resumed, rules, services
 from flows.tables import TABLES
 
 
@@ -27,7 +27,7 @@ def build(unit: Unit, bridge: Bridge) -> tuple[Flow, ...]:
     Each flow has its owner, and a note: why it is there, or the reason of its drop.
     """
     return tuple(
-        Flow(flow.table, flow.priority, flow.match, flow.actions, unit.owner, flow.note)
+        Flow(flow.table, flow.priority, flow.match, flow.actions, unit.owner, flow.note, expires=flow.expires)
         for flow in _flows(unit, bridge)
     )
 
@@ -42,8 +42,12 @@ def _flows(unit: Unit, bridge: Bridge) -> Iterator[Flow]:
             yield from rules.pod_flows(unit)
         case Port():
             yield from _port(unit, bridge)
+        case Moved():
+            yield from resumed.moved_flows(unit, bridge)
+        case Resumed():
+            yield from resumed.resumed_flows(unit)
         case Standby():
-            yield from classifier.standby_flows(unit)
+            yield from classifier.standby_flows(unit, bridge)
         case Policy():
             yield from rules.policy_flows(unit)
         case Peer():
@@ -55,7 +59,7 @@ def _flows(unit: Unit, bridge: Bridge) -> Iterator[Flow]:
 def _bridge(bridge: Bridge) -> Iterator[Flow]:
     for table in TABLES:
         yield drop(table, Band.MISS, table.miss)
-    for stage in (classifier, guards, place, services, neighbours, connections, peers, rules, output):
+    for stage in (classifier, guards, place, services, neighbours, resumed, connections, peers, rules, output):
         yield from stage.bridge_flows(bridge)
 
 
@@ -65,4 +69,4 @@ def _port(port: Port, bridge: Bridge) -> Iterator[Flow]:
     yield from place.port_flows(port)
     yield from services.port_flows(port, bridge)
     yield from neighbours.port_flows(port)
-    yield from connections.port_flows(port)
+    yield from connections.port_flows(port, bridge)

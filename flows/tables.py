@@ -7,6 +7,7 @@ no flow matches is dropped.  `flows.lint` holds built flows against it.  Packets
     CLASSIFIER ─┬ a VM's port ─▶ SOURCE_GUARD ─┬─▶ LOCATE ─▶ SERVICES ─┬─▶ ND_GUARD ─▶ NEIGHBOUR ─▶ DELIVER
                 └ an uplink ───▶ WIRE_GUARD ───┘                       ├─▶ FANOUT ─▶ DHCP_WAITING
                                                                        └─▶ DESTINATION ─▶ CONNTRACK ⟲
+    (RESUMED_SENDER ─▶ RESUMED_RECEIVER ─▶ RESUMED ─▶)
     STATE ─▶ EGRESS_PEER ─▶ EGRESS_RULES ─▶ INGRESS_PEER ─▶ INGRESS_RULES ─▶ COMMIT ⟲ OUTPUT
 """
 
@@ -160,17 +161,50 @@ DESTINATION = _table(
 CONNTRACK = _table(
     110,
     "CONNTRACK",
-    "Look the packet's connection up.",
-    match=(f.ETH_TYPE,),
-    to=("STATE",),
+    "Look the packet's connection up. Fragments wait there for each other, so each port's are bounded.",
+    match=(f.ETH_TYPE, f.IP_FRAG),
+    reads=(*_SENDER, f.DST_LOCAL, f.OUT_PORT),
+    to=("RESUMED_SENDER", "STATE"),
     miss="protocol not tracked",
+)
+_RESUMED = (f.SRC_LOCAL, f.DST_LOCAL, f.ORIGIN_OK, f.RESPONDER_OK, f.MARKS)
+_TUPLE = (f.CT_STATE, *_IP, f.TCP_SRC, f.TCP_DST, f.TCP_FLAGS, f.UDP_SRC, f.UDP_DST)
+RESUMED_SENDER = _table(
+    112,
+    "RESUMED_SENDER",
+    "Has the sending VM brought this connection along from another hypervisor?",
+    match=_TUPLE,
+    reads=(*_RESUMED, f.SRC_PORT),
+    writes=(f.SENDER_RESUMES, f.EGRESS_RULE),
+    to=("RESUMED_RECEIVER", "STATE"),
+    miss="not tracked",
+)
+RESUMED_RECEIVER = _table(
+    114,
+    "RESUMED_RECEIVER",
+    "Has the receiving VM brought this connection along from another hypervisor?",
+    match=_TUPLE,
+    reads=(*_RESUMED, f.OUT_PORT),
+    writes=(f.RECEIVER_RESUMES, f.INGRESS_RULE),
+    to=("RESUMED",),
+    miss="not tracked",
+)
+RESUMED = _table(
+    116,
+    "RESUMED",
+    "Is a connection that was brought along now accepted by all its ends that are here?",
+    match=(f.CT_STATE, f.ETH_TYPE),
+    reads=(*_RESUMED, f.RESUMES, f.LABEL_EGRESS, f.LABEL_INGRESS),
+    writes=(f.ORIGIN_OK, f.RESPONDER_OK, f.MARKS, f.EGRESS_RULE, f.INGRESS_RULE),
+    to=("STATE", "INGRESS_PEER", "COMMIT", "OUTPUT"),
+    miss="not tracked",
 )
 STATE = _table(
     120,
     "STATE",
     "Does the packet belong to a connection that both ends on this hypervisor have accepted?",
     match=(f.CT_STATE, f.ETH_TYPE, f.IP_PROTO, f.ICMP_TYPE),
-    reads=(f.SRC_LOCAL, f.DST_LOCAL, f.ORIGIN_OK, f.RESPONDER_OK, f.MARKS),
+    reads=(*_SENDER, f.DST_LOCAL, f.ORIGIN_OK, f.RESPONDER_OK, f.MARKS),
     to=("RELATED", "EGRESS_PEER", "INGRESS_PEER", "OUTPUT"),
     miss="not tracked",
 )
@@ -207,7 +241,7 @@ INGRESS_PEER = _table(
     "INGRESS_PEER",
     "Which groups that ingress rules name does the source belong to? What leaves the hypervisor skips the rules.",
     match=(f.ETH_TYPE, f.IPV4_SRC, f.IPV6_SRC),
-    reads=(f.DST_LOCAL,),
+    reads=(f.DST_LOCAL, f.RECEIVER_RESUMES),
     writes=(f.INGRESS_IDENTITY,),
     to=("INGRESS_RULES", "COMMIT"),
     miss="protocol without peers",
@@ -227,7 +261,7 @@ COMMIT = _table(
     "COMMIT",
     "Remember the connection: which ends accepted it, and by which rules.",
     match=(f.CT_STATE, f.ETH_TYPE),
-    reads=(f.SRC_LOCAL, f.DST_LOCAL, f.EGRESS_RULE, f.INGRESS_RULE),
+    reads=(f.SRC_LOCAL, f.DST_LOCAL, f.OUT_PORT, f.RESPONDER_OK, f.EGRESS_RULE, f.INGRESS_RULE),
     writes=(f.ORIGIN_OK, f.RESPONDER_OK, f.MARKS, f.LABEL_EGRESS, f.LABEL_INGRESS),
     to=("OUTPUT",),
     miss="not tracked",
@@ -244,7 +278,8 @@ OUTPUT = _table(
 #: Every table, in packet order.
 TABLES: tuple[Table, ...] = (
     CLASSIFIER, SOURCE_GUARD, WIRE_GUARD, LOCATE, SERVICES, ND_GUARD, NEIGHBOUR, FANOUT, DHCP_WAITING, DELIVER,
-    DESTINATION, CONNTRACK, STATE, RELATED, EGRESS_PEER, EGRESS_RULES, INGRESS_PEER, INGRESS_RULES, COMMIT, OUTPUT,
+    DESTINATION, CONNTRACK, RESUMED_SENDER, RESUMED_RECEIVER, RESUMED, STATE, RELATED, EGRESS_PEER, EGRESS_RULES,
+    INGRESS_PEER, INGRESS_RULES, COMMIT, OUTPUT,
 )  # fmt: skip
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
 BY_ID: dict[int, Table] = {table.id: table for table in TABLES}

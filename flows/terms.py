@@ -31,6 +31,7 @@ GROUP_MAC = f.ETH_DST.masked(GROUP_BIT, GROUP_BIT)
 BROADCAST_MAC = f.ETH_DST.eq(f.ETH_DST.full)
 WHOLE = f.IP_FRAG.masked(0, 3)
 LATER_FRAGMENT = f.IP_FRAG.masked(3, 3)
+FRAGMENT = f.IP_FRAG.masked(1, 1)
 
 UNSPECIFIED4 = f.IPV4_SRC.eq(0)
 BROADCAST4 = f.IPV4_DST.eq(f.IPV4_DST.full)
@@ -68,6 +69,11 @@ def sender(port: Port) -> tuple[Term, ...]:
     return (f.SRC_PORT.eq(port.number), FROM_VM)
 
 
+def families(port: Port) -> tuple[Term, ...]:
+    """The IP versions of its addresses, as conditions."""
+    return tuple(FAMILY[version] for version in sorted({one.version for one in port.addresses}))
+
+
 def icmpv6(kind: int) -> tuple[Term, ...]:
     """ICMPv6 of this type, code 0, in one piece."""
     return (*ICMPV6, WHOLE, f.ICMPV6_TYPE.eq(kind), f.ICMPV6_CODE.eq(0))
@@ -87,6 +93,11 @@ def link_local(mac: int) -> IPv6Address:
 def speaks_ipv6(port: Port) -> bool:
     """True if IPv6 is open for this port: its NIC has an IPv6 address, or its pod an IPv6 subnet."""
     return any(one.version == 6 for one in (*port.addresses, *port.segment.subnets))
+
+
+def receiver(port: Port) -> tuple[Term, ...]:
+    """The packet comes from the wire to this VM."""
+    return (FROM_WIRE, FOR_VM, f.OUT_PORT.eq(port.number))
 
 
 def nd_addresses(port: Port) -> tuple[IPv6Address, ...]:

@@ -29,6 +29,7 @@ from flows.flow import (
     Learn,
     Load,
     Match,
+    Meter,
     Move,
     Output,
     OutputBits,
@@ -285,6 +286,8 @@ class _Walker:
                 headers = h.untracked(headers)
             elif isinstance(action, SetField):
                 headers = h.put(headers, action.to, action.value)
+            elif isinstance(action, Meter):
+                continue  # Time does not pass here, so no rate is exceeded.
             elif isinstance(action, DecTtl):
                 ttl = h.get(headers, f.IP_TTL)
                 if ttl <= 1:

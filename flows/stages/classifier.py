@@ -15,6 +15,7 @@ from flows.fields import Term
 from flows.flow import Action, Controller, CtClear, Flow, Load
 from flows.inputs import Bridge, Port, Standby
 from flows.make import act, drop, go
+from flows.meters import Bound, within
 from flows.tables import CLASSIFIER, DELIVER, SOURCE_GUARD, WIRE_GUARD
 from flows.terms import ARP, BROADCAST_MAC, GROUP_BIT, IPV4, IPV6, RARP, speaks_ipv6
 
@@ -49,9 +50,10 @@ def port_flows(port: Port) -> Iterator[Flow]:
     yield drop(CLASSIFIER, Band.OTHERWISE, "not the NIC's MAC, or unknown protocol", came[0])
 
 
-def standby_flows(standby: Standby) -> Iterator[Flow]:
-    """A closed port whose frames are shown to the agent, which opens it."""
-    yield act(CLASSIFIER, Band.ALLOW, "the VM arrives", f.IN_PORT.eq(standby.number), do=(Controller(),))
+def standby_flows(standby: Standby, bridge: Bridge) -> Iterator[Flow]:
+    """A closed port whose frames, as many as one port may show, are shown to the agent, which opens it."""
+    show = within(Bound.SHOWN, standby, bridge, Controller())
+    yield act(CLASSIFIER, Band.ALLOW, "the VM arrives", f.IN_PORT.eq(standby.number), do=show)
 
 
 def _guarded(port: Port) -> Iterator[tuple[Term, ...]]:

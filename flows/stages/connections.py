@@ -9,6 +9,10 @@ traffic is few megaflows.
 
 A packet of a pair of VMs that meet by way of a router crosses this twice, with one connection: the second COMMIT adds
 its mark and its half of the label to the first's.
+
+A VM's bounds (`flows.meters`) stand where conntrack remembers something for it: in CONNTRACK on fragments, in STATE on
+connections that it opens, in COMMIT on those that others open to it and that its rules accept, so that refused packets
+of others do not use them up.
 """
 
 from __future__ import annotations
@@ -18,20 +22,24 @@ from collections.abc import Iterator
 from flows import fields as f
 from flows.bands import Band
 from flows.fields import Bits, MatchField, Term, ct_state
-from flows.flow import Action, Ct, Flow, Load, Move
+from flows.flow import Ct, Flow, Load, Move, Terms
 from flows.inputs import Bridge, Port
 from flows.make import act, drop, go
+from flows.meters import Bound, within
 from flows.tables import COMMIT, CONNTRACK, EGRESS_PEER, INGRESS_PEER, OUTPUT, RELATED, STATE
 from flows.terms import (
     FAMILY,
     FOR_VM,
     FOR_WIRE,
+    FRAGMENT,
     FROM_VM,
     FROM_WIRE,
     ICMP_PROTO,
     IPV4,
     IPV6,
     SCTP_PROTO,
+    families,
+    receiver,
     sender,
 )
 
@@ -40,9 +48,12 @@ _RELATED = ct_state("+trk-inv+rel")
 _ORIGINAL = ct_state("+trk-inv-rpl")
 _REPLY = ct_state("+trk-inv+rpl")
 _NOT_RELATED = ct_state("-rel")
-_ACCEPTED = "accepted before"
+_NEW = ct_state("+trk-inv-rpl-rel")
 #: ICMP errors that steer a host instead of telling it what failed, RFC 792.
 _STEERING = {4: "source quench", 5: "redirect"}
+
+_EGRESS_RULE, _INGRESS_RULE = Move(f.EGRESS_RULE, f.LABEL_EGRESS), Move(f.INGRESS_RULE, f.LABEL_INGRESS)
+_ACCEPTED_BY_RESPONDER: tuple[Load | Move, ...] = (Load(f.RESPONDER_OK, 1), _INGRESS_RULE)
 
 _CT_ENDS: dict[int, tuple[MatchField, MatchField]] = {
     4: (f.CT_IPV4_SRC, f.CT_IPV4_DST),
@@ -53,15 +64,19 @@ _CT_ENDS: dict[int, tuple[MatchField, MatchField]] = {
 def bridge_flows(bridge: Bridge) -> Iterator[Flow]:
     """The life of a connection."""
     for family in (IPV4, IPV6):
-        look_up = Ct(zone=bridge.zone, table=STATE.id)
-        yield act(CONNTRACK, Band.ALLOW, "look the connection up", family, do=(look_up,))
+        yield act(CONNTRACK, Band.ALLOW, "look the connection up", family, do=(_look_up(bridge),))
     yield from _refused()
-    yield from _accepted()
+    for terms in accepted():
+        yield go(STATE, Band.EXCEPT, "accepted before", terms, to=OUTPUT)
+    yield from _sctp()
     yield go(STATE, Band.EXCEPT, "ICMP error of a VM", FROM_VM, _RELATED, to=RELATED)
-    new = ct_state("+trk-inv-rpl-rel")
-    yield go(STATE, Band.ALLOW, "new, from a VM", FROM_VM, new, to=EGRESS_PEER)
-    yield go(STATE, Band.ALLOW, "new, from the wire", FROM_WIRE, new, to=INGRESS_PEER)
+    yield go(STATE, Band.ALLOW, "new, from a VM", FROM_VM, _NEW, to=EGRESS_PEER)
+    yield go(STATE, Band.ALLOW, "new, from the wire", FROM_WIRE, _NEW, to=INGRESS_PEER)
     yield from _commits(bridge)
+
+
+def _look_up(bridge: Bridge) -> Ct:
+    return Ct(zone=bridge.zone, table=STATE.id)
 
 
 def _refused() -> Iterator[Flow]:
@@ -73,42 +88,45 @@ def _refused() -> Iterator[Flow]:
     yield drop(STATE, Band.REFUSE, "ICMP error about a connection that was not accepted", _RELATED)
 
 
-def _accepted() -> Iterator[Flow]:
+def accepted() -> Iterator[Terms]:
+    """The packets of connections that all ends on this hypervisor have accepted."""
     origin, responder = f.ORIGIN_OK.eq(1), f.RESPONDER_OK.eq(1)
-    pair = (FROM_VM, FOR_VM, VALID, _NOT_RELATED, origin, responder)
-    yield go(STATE, Band.EXCEPT, _ACCEPTED, pair, to=OUTPUT)
+    yield (FROM_VM, FOR_VM, VALID, _NOT_RELATED, origin, responder)
     for ends, asks, answers in (
         ((FROM_VM, FOR_WIRE, _NOT_RELATED), origin, responder),
         ((FROM_WIRE, FOR_VM), responder, origin),
     ):
-        yield go(STATE, Band.EXCEPT, _ACCEPTED, ends, _ORIGINAL, asks, to=OUTPUT)
-        yield go(STATE, Band.EXCEPT, _ACCEPTED, ends, _REPLY, answers, to=OUTPUT)
-    yield from _sctp()
+        yield (ends, _ORIGINAL, asks)
+        yield (ends, _REPLY, answers)
 
 
 def _sctp() -> Iterator[Flow]:
     """SCTP is held against the rules packet by packet: the userspace datapath tracks it by addresses without ports."""
+    sides = ((FROM_VM, f.ORIGIN_OK, EGRESS_PEER), (FROM_WIRE, f.RESPONDER_OK, INGRESS_PEER))
     for family in (IPV4, IPV6):
-        for side, table in ((FROM_VM, EGRESS_PEER), (FROM_WIRE, INGRESS_PEER)):
-            packet = (family, f.IP_PROTO.eq(SCTP_PROTO), ct_state("+trk-inv-rpl-rel"), side)
+        for side, accepted, table in sides:
+            packet = (family, f.IP_PROTO.eq(SCTP_PROTO), _NEW, side, accepted.eq(1))
             yield go(STATE, Band.FIRST, "SCTP, checked each time", packet, to=table)
 
 
 def _commits(bridge: Bridge) -> Iterator[Flow]:
-    egress, ingress = Move(f.EGRESS_RULE, f.LABEL_EGRESS), Move(f.INGRESS_RULE, f.LABEL_INGRESS)
     cases: tuple[tuple[tuple[Term, Term], tuple[Load | Move, ...]], ...] = (
-        ((FROM_VM, FOR_VM), (Load(f.MARKS, 3), egress, ingress)),
-        ((FROM_VM, FOR_WIRE), (Load(f.ORIGIN_OK, 1), egress)),
-        ((FROM_WIRE, FOR_VM), (Load(f.RESPONDER_OK, 1), ingress)),
+        ((FROM_VM, FOR_VM), (Load(f.MARKS, 3), _EGRESS_RULE, _INGRESS_RULE)),
+        ((FROM_VM, FOR_WIRE), (Load(f.ORIGIN_OK, 1), _EGRESS_RULE)),
+        ((FROM_WIRE, FOR_VM), _ACCEPTED_BY_RESPONDER),
     )
     for ends, remember in cases:
         for family in (IPV4, IPV6):
-            commit: Action = Ct(zone=bridge.zone, table=OUTPUT.id, commit=True, execute=remember)
-            yield act(COMMIT, Band.ALLOW, "accepted now", ends, family, VALID, do=(commit,))
+            yield act(COMMIT, Band.ALLOW, "accepted now", ends, family, VALID, do=(_commit(bridge, remember),))
 
 
-def port_flows(port: Port) -> Iterator[Flow]:
-    """A VM may send ICMP errors about connections that it is an end of, and has accepted."""
+def _commit(bridge: Bridge, remember: tuple[Load | Move, ...]) -> Ct:
+    return Ct(zone=bridge.zone, table=OUTPUT.id, commit=True, execute=remember)
+
+
+def port_flows(port: Port, bridge: Bridge) -> Iterator[Flow]:
+    """A VM may send ICMP errors about connections that it is an end of, and has accepted; and what bounds it."""
+    yield from _bounded(port, bridge)
     for address in port.addresses:
         origin, responder = _CT_ENDS[address.version]
         yield _end(port, FAMILY[address.version], origin.eq(int(address)), f.ORIGIN_OK)
@@ -118,3 +136,25 @@ def port_flows(port: Port) -> Iterator[Flow]:
 def _end(port: Port, family: Term, end: Term, accepted: Bits) -> Flow:
     terms = (sender(port), family, _RELATED, end, accepted.eq(1))
     return go(RELATED, Band.ALLOW, "about its own connection", terms, to=OUTPUT)
+
+
+def _bounded(port: Port, bridge: Bridge) -> Iterator[Flow]:
+    """The VM's fragments and new connections, as many as its bounds allow; no flows for what has no bound."""
+    limits = bridge.limits
+    if limits.connections and port.addresses:
+        opens = (sender(port), _NEW, f.ORIGIN_OK.eq(0))
+        yield go(STATE, Band.EXCEPT, "new, from this VM", opens, to=EGRESS_PEER, do=within(Bound.OPENED, port, bridge))
+    for family in families(port):
+        if limits.fragments:
+            yield _fragments(Bound.FRAGMENTS_SENT, port, bridge, sender(port), family)
+        if limits.fragments and bridge.uplinks:
+            yield _fragments(Bound.FRAGMENTS_RECEIVED, port, bridge, receiver(port), family)
+        if limits.connections and bridge.uplinks:
+            asked = (receiver(port), family, VALID, f.RESPONDER_OK.eq(0))
+            accepted = within(Bound.ACCEPTED, port, bridge, _commit(bridge, _ACCEPTED_BY_RESPONDER))
+            yield act(COMMIT, Band.EXCEPT, "accepted now by this VM", asked, do=accepted)
+
+
+def _fragments(bound: Bound, port: Port, bridge: Bridge, end: tuple[Term, ...], family: Term) -> Flow:
+    look_up = within(bound, port, bridge, _look_up(bridge))
+    return act(CONNTRACK, Band.EXCEPT, "fragment of this VM's", end, family, FRAGMENT, do=look_up)

@@ -72,8 +72,8 @@ def _wire_flows() -> Iterator[Flow]:
         yield drop(WIRE_GUARD, Band.FIRST, "ND that is malformed", terms)
     detection = (*ICMPV6, UNSPECIFIED6, f.ICMPV6_TYPE.eq(SOLICIT))
     yield go(WIRE_GUARD, Band.EXCEPT, "duplicate address detection", detection, to=LOCATE)
-    for kind in (IPV4, ARP, IPV6):
-        yield go(WIRE_GUARD, Band.ALLOW, "from the wire", kind, to=LOCATE)
+    for protocol in (IPV4, ARP, IPV6):
+        yield go(WIRE_GUARD, Band.ALLOW, "from the wire", protocol, to=LOCATE)
 
 
 def port_flows(port: Port, bridge: Bridge) -> Iterator[Flow]:

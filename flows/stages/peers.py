@@ -14,12 +14,14 @@ from flows.flow import Flow, Load
 from flows.inputs import Bridge, Peer
 from flows.make import go
 from flows.tables import COMMIT, EGRESS_PEER, EGRESS_RULES, INGRESS_PEER, INGRESS_RULES
-from flows.terms import FAMILY, FOR_WIRE, IPV4, IPV6, destination, source
+from flows.terms import FAMILY, FOR_VM, FOR_WIRE, IPV4, IPV6, destination, source
 
 
 def bridge_flows(_: Bridge) -> Iterator[Flow]:
     """Strangers, and what leaves the hypervisor: its receiver's rules are another hypervisor's business."""
     yield go(INGRESS_PEER, Band.FIRST, "let out", FOR_WIRE, to=COMMIT)
+    brought = (FOR_VM, f.RECEIVER_RESUMES.eq(1))
+    yield go(INGRESS_PEER, Band.FIRST, "brought along by the receiver", brought, to=COMMIT)
     for family in (IPV4, IPV6):
         yield go(EGRESS_PEER, Band.OTHERWISE, "no group that rules name", family, to=EGRESS_RULES)
         yield go(INGRESS_PEER, Band.OTHERWISE, "no group that rules name", family, to=INGRESS_RULES)

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from itertools import takewhile
+from math import ceil
 from struct import Struct
 from struct import error as StructError
+from time import time
 from typing import Any
 
 from flows.fields import Bits, MatchField, Term
@@ -27,6 +29,7 @@ from flows.flow import (
     Learn,
     Load,
     Match,
+    Meter,
     Move,
     Output,
     OutputBits,
@@ -45,11 +48,12 @@ PORT_IN_PORT = 0xFFFFFFF8
 PORT_CONTROLLER = 0xFFFFFFFD
 EXACT_COOKIE = 0xFFFFFFFFFFFFFFFF
 ADD, DELETE = 0, 3
+MAX_TIMEOUT = 0xFFFF
 
 # Action types of the standard, and Nicira's subtypes.
 _OUTPUT, _DEC_NW_TTL, _SET_FIELD, _EXPERIMENTER = 0, 24, 25, 0xFFFF
 _REG_MOVE, _REG_LOAD, _RESUBMIT_TABLE, _OUTPUT_REG, _LEARN, _CT, _CT_CLEAR = 6, 7, 14, 15, 16, 35, 43
-_GOTO_TABLE, _APPLY_ACTIONS = 1, 4
+_GOTO_TABLE, _APPLY_ACTIONS, _METER = 1, 4, 6
 # Kinds of a learn specification: bits of this packet or a constant, to a term or to an output.
 _FROM_CONSTANT, _TO_OUTPUT = 1 << 13, 2 << 11
 
@@ -60,6 +64,7 @@ _pack_match = Struct("!HH").pack
 _pack_output = Struct("!HHIH6x").pack
 _pack_apply = Struct("!HH4x").pack
 _pack_goto = Struct("!HHB3x").pack
+_pack_meter = Struct("!HHI").pack
 _PADDING = [bytes(size) for size in range(8)]
 _FLOW_MOD_SIZE = 48
 
@@ -70,11 +75,16 @@ def flow_mod(flow: Flow, xid: int) -> bytes:
     size = _FLOW_MOD_SIZE + len(body)
     return (
         _pack_flow_mod(
-            VERSION, FLOW_MOD, size, xid, flow.cookie, 0, flow.table, ADD, 0, 0, flow.priority,
+            VERSION, FLOW_MOD, size, xid, flow.cookie, 0, flow.table, ADD, 0, _timeout(flow), flow.priority,
             NO_BUFFER, ANY_PORT, ANY_GROUP, 0, 0,
         )
         + body
     )  # fmt: skip
+
+
+def _timeout(flow: Flow) -> int:
+    """The hard timeout, seconds from now; 0 for a flow that never expires."""
+    return min(MAX_TIMEOUT, max(1, ceil(flow.expires - time()))) if flow.expires else 0
 
 
 def flow_delete(cookie: int, table: int, xid: int) -> bytes:
@@ -119,19 +129,24 @@ def oxm(field: MatchField) -> bytes:
 
 @lru_cache(maxsize=1 << 14)
 def instructions(of: tuple[Action, ...]) -> bytes:
-    """The instructions: the actions applied at once, then the table to go on in."""
-    applied = actions(takewhile(_is_action, of))
-    result = _pack_apply(_APPLY_ACTIONS, 8 + len(applied)) + applied if applied else b""
-    for last in of:
-        if isinstance(last, Goto):
-            if last is not of[-1]:
-                raise ValueError(f"{last} is not the last action")
-            result += _pack_goto(_GOTO_TABLE, 8, last.table)
-    return result
+    """The instructions: the meter, the actions applied at once, then the table to go on in."""
+    result = b""
+    if of and isinstance(of[0], Meter):
+        result, of = _pack_meter(_METER, 8, of[0].number), of[1:]
+    applied = tuple(takewhile(_is_action, of))
+    if applied:
+        encoded = actions(applied)
+        result += _pack_apply(_APPLY_ACTIONS, 8 + len(encoded)) + encoded
+    match of[len(applied) :]:
+        case ():
+            return result
+        case (Goto(table=table),):
+            return result + _pack_goto(_GOTO_TABLE, 8, table)
+    raise ValueError("a goto is not the last action, or a meter not the first")
 
 
 def _is_action(one: Action) -> bool:
-    return not isinstance(one, Goto)
+    return not isinstance(one, Goto | Meter)
 
 
 def actions(of: Iterable[Action]) -> bytes:

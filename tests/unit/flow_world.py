@@ -7,7 +7,23 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 
 from flows.flow import Flow
-from flows.inputs import Bridge, Fanout, Peer, Policy, Port, Rule, Segment, Service, Standby, Unit
+from flows.inputs import (
+    Bridge,
+    Connection,
+    Fanout,
+    Limit,
+    Limits,
+    Moved,
+    Peer,
+    Policy,
+    Port,
+    Resumed,
+    Rule,
+    Segment,
+    Service,
+    Standby,
+    Unit,
+)
 from flows.pipeline import build
 
 UPLINK = 8
@@ -36,7 +52,8 @@ def rule(number: int, service: Service, cidr: str | None = None, *identities: in
     return Rule(number, service, ip_network(cidr) if cidr else None, identities)
 
 
-BRIDGE = Bridge(uplinks=(UPLINK,))
+LIMITS = Limits(connections=Limit(5000, 10000), fragments=Limit(100, 100), frames=Limit(10, 10))
+BRIDGE = Bridge(uplinks=(UPLINK,), limits=LIMITS)
 #: A client, whose groups have no egress rules; a web server; a VM that may send to 10.1.0.9 and answer pings; one in
 #: another pod, behind the router; one that has no address yet.
 CLIENT = port(1, "10.1.0.11", "fd00:1::11")
@@ -73,8 +90,22 @@ PEERS = (
     Peer(ip_address("10.3.0.77"), ingress_identity=NAGIOS),
     Peer(ip_address("fd00:3::77"), egress_identity=7, ingress_identity=NAGIOS),
 )
+#: What the VM on standby will bring along.
+MOVED: tuple[Unit, ...] = (
+    Moved("nic7", 7),
+    Resumed(
+        "nic7",
+        7,
+        1800000000,
+        (
+            Connection(TCP, ip_address("10.1.0.17"), ip_address("10.9.0.1"), 80, 40000, 0x80, 1799999990),
+            Connection(UDP, ip_address("fd00:1::17"), ip_address("fd00:9::1"), 5000, 53, 0, 1799999980),
+            Connection(GRE, ip_address("10.1.0.17"), ip_address("10.9.0.1"), expires=1800000000),
+        ),
+    ),
+)
 FANOUTS = (Fanout(1, (1, 2)), Fanout(7, (3, 4, 5)))
-UNITS: tuple[Unit, ...] = (BRIDGE, POD, OTHER_POD, *PORTS, Standby("nic7", 7), *POLICIES, *PEERS, *FANOUTS)
+UNITS: tuple[Unit, ...] = (BRIDGE, POD, OTHER_POD, *PORTS, Standby("nic7", 7), *MOVED, *POLICIES, *PEERS, *FANOUTS)
 
 
 def flows_of(units: Iterable[Unit] = UNITS, bridge: Bridge = BRIDGE) -> tuple[Flow, ...]:

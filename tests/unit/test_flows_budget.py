@@ -20,9 +20,9 @@ LOOK_UPS = 13
 @pytest.mark.parametrize(
     ("unit", "most"),
     [
-        (FAR, 15),
-        (CLIENT, 36),
-        (BRIDGE, 150),
+        (FAR, 19),
+        (CLIENT, 43),
+        (BRIDGE, 190),
         (POD, 16),
         (OTHER_POD, 7),
         (Peer(ip_address("10.0.0.1"), 1, 2), 2),

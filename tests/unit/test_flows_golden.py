@@ -17,7 +17,7 @@ from flows.flow import Flow
 from flows.inputs import Fanout, Standby, Unit
 from flows.pipeline import build
 from flows.tables import BY_ID
-from tests.unit.flow_world import BLANK, BRIDGE, CLIENT, FAR, PEERS, POD, POLICIES
+from tests.unit.flow_world import BLANK, BRIDGE, CLIENT, FAR, MOVED, PEERS, POD, POLICIES
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 UNITS: dict[str, Unit] = {
@@ -30,6 +30,8 @@ UNITS: dict[str, Unit] = {
     "policy-ingress": POLICIES[1],
     "policy-egress": POLICIES[2],
     "peer": PEERS[1],
+    "moved": MOVED[0],
+    "resumed": MOVED[1],
     "fanout": Fanout(1, (1, 2)),
 }
 

@@ -37,6 +37,7 @@ from flows.flow import (
     Learn,
     Load,
     Match,
+    Meter,
     Move,
     Output,
     OutputBits,
@@ -53,7 +54,7 @@ REG0, REG1 = "reg0", "reg1"
 NAMES = {
     "dl_dst": "eth_dst", "dl_src": "eth_src", "dl_type": "eth_type", "nw_frag": "ip_frag", "nw_ttl": "nw_ttl",
     "nw_proto": "ip_proto", "nw_src": "ipv4_src", "nw_dst": "ipv4_dst", "icmp_type": "icmpv4_type",
-    "icmp_code": "icmpv4_code", "nd_target": "ipv6_nd_target", "nd_sll": "ipv6_nd_sll", "nd_tll": "ipv6_nd_tll",
+    "icmp_code": "icmpv4_code", "tcp_flags": "tcp_flags_nxm", "nd_target": "ipv6_nd_target", "nd_sll": "ipv6_nd_sll", "nd_tll": "ipv6_nd_tll",
 }  # fmt: skip
 UNKNOWN = {"vlan_tci", "ct_nw_src", "ct_nw_dst", "ct_ipv6_src", "ct_ipv6_dst"}
 KNOWN = [field for field in FIELDS.values() if field.name not in UNKNOWN]
@@ -159,6 +160,15 @@ def test_goto_is_the_last_instruction() -> None:
     assert encode.flow_mod(flow, 7) == expected
     with pytest.raises(ValueError, match="not the last"):
         encode.flow_mod(Flow(3, 4, Match(), (Goto(20), CtClear())), 7)
+
+
+def test_a_meter_is_the_first_instruction() -> None:
+    flow = Flow(3, 4, Match(), (Meter(4097), DecTtl(), Goto(20)))
+    applied = parser.OFPInstructionActions(ofp.OFPIT_APPLY_ACTIONS, [parser.OFPActionDecNwTtl()])
+    theirs = [parser.OFPInstructionMeter(4097), applied, parser.OFPInstructionGotoTable(20)]
+    assert encode.flow_mod(flow, 7) == osken_flow_mod(flow, parser.OFPMatch(), theirs)
+    with pytest.raises(ValueError, match="not the first"):
+        encode.flow_mod(Flow(3, 4, Match(), (CtClear(), Meter(1))), 7)
 
 
 def test_a_delete_names_its_cookie_and_table() -> None:

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RESUMED_SENDER, RESUMED_RECEIVER and RESUMED: connections that a VM brings along from another hypervisor.
+
+The switch of the hypervisor that a VM comes to has no conntrack entries of its connections, and the rules that let
+them in may be gone. So the old hypervisor hands them over, and two flows per connection, which expire when its entry
+would have, stand for the acceptance of the VM's end until the first packet makes an entry again. They never stand for
+the other end's: if that is a VM of this hypervisor too, its own mark, its own flows here or its rules must say yes.
+
+A SYN is never part of a connection that was brought along; neither are fragments and SCTP, which rules judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows import fields as f
+from flows.bands import Band
+from flows.fields import MatchField, Term, ct_state
+from flows.flow import Action, Ct, Flow, Goto, Load, Match, Move
+from flows.inputs import Bridge, Connection, Ip, Moved, Resumed
+from flows.make import act, go
+from flows.stages.connections import accepted
+from flows.tables import (
+    COMMIT,
+    CONNTRACK,
+    INGRESS_PEER,
+    OUTPUT,
+    RESUMED,
+    RESUMED_RECEIVER,
+    RESUMED_SENDER,
+    STATE,
+    Table,
+)
+from flows.terms import (
+    FAMILY,
+    FOR_VM,
+    FOR_WIRE,
+    FROM_VM,
+    FROM_WIRE,
+    IPV4,
+    IPV6,
+    TCP_PROTO,
+    UDP_PROTO,
+    destination,
+    source,
+)
+
+_TRACKED = ct_state("+trk-inv-rel")
+_ORIGINAL = ct_state("+trk-inv-rel-rpl")
+_REPLY = ct_state("+trk-inv-rel+rpl")
+_SENDER, _RECEIVER, _BOTH = (f.RESUMES.eq(ends) for ends in (1, 2, 3))
+_NOT_SYN = f.TCP_FLAGS.masked(0, 0x002)
+_PORTS: dict[int, tuple[MatchField, MatchField]] = {
+    TCP_PROTO: (f.TCP_SRC, f.TCP_DST),
+    UDP_PROTO: (f.UDP_SRC, f.UDP_DST),
+}
+_NOTE = "brought along"
+
+
+def bridge_flows(bridge: Bridge) -> Iterator[Flow]:
+    """What is accepted already or was not brought along goes the ordinary way."""
+    for terms in accepted():
+        yield go(RESUMED_SENDER, Band.EXCEPT, "accepted before", terms, to=STATE)
+    yield go(RESUMED_SENDER, Band.OTHERWISE, "the sender has not brought it along", to=RESUMED_RECEIVER)
+    yield go(RESUMED_RECEIVER, Band.OTHERWISE, "the receiver has not brought it along", to=RESUMED)
+    yield go(RESUMED, Band.OTHERWISE, "not brought along", to=STATE)
+    yield from _originals()
+    yield from _replies(bridge)
+
+
+def _originals() -> Iterator[Flow]:
+    """Packets in the direction of who opened the connection, as conntrack sees it: COMMIT remembers it."""
+    wires = (FROM_VM, FOR_WIRE, _SENDER), (FROM_WIRE, FOR_VM, _RECEIVER)
+    for ends in (*wires, (FROM_VM, FOR_VM, _BOTH)):
+        yield go(RESUMED, Band.RESUME, _NOTE, ends, _ORIGINAL, to=COMMIT)
+    sent, received = (FROM_VM, FOR_VM, _SENDER, _ORIGINAL), (FROM_VM, FOR_VM, _RECEIVER, _ORIGINAL)
+    keep_in, keep_out = Move(f.LABEL_INGRESS, f.INGRESS_RULE), Move(f.LABEL_EGRESS, f.EGRESS_RULE)
+    yield go(RESUMED, Band.EXCEPT, _NOTE, sent, f.RESPONDER_OK.eq(1), to=COMMIT, do=(keep_in,))
+    yield go(RESUMED, Band.EXCEPT, _NOTE, received, f.ORIGIN_OK.eq(1), to=COMMIT, do=(keep_out,))
+    yield go(RESUMED, Band.RESUME, "brought along by the sender", sent, to=INGRESS_PEER)
+
+
+def _replies(bridge: Bridge) -> Iterator[Flow]:
+    """Replies in a connection that the other end, here too, has accepted."""
+    pair = (FROM_VM, FOR_VM)
+    cases: tuple[tuple[tuple[Term, ...], Load], ...] = (
+        ((FROM_VM, FOR_WIRE, _SENDER), Load(f.RESPONDER_OK, 1)),
+        ((FROM_WIRE, FOR_VM, _RECEIVER), Load(f.ORIGIN_OK, 1)),
+        ((*pair, _SENDER, f.ORIGIN_OK.eq(1)), Load(f.RESPONDER_OK, 1)),
+        ((*pair, _RECEIVER, f.RESPONDER_OK.eq(1)), Load(f.ORIGIN_OK, 1)),
+        ((*pair, _BOTH), Load(f.MARKS, 3)),
+    )
+    for ends, mark in cases:
+        commit = Ct(zone=bridge.zone, table=OUTPUT.id, commit=True, execute=(mark,))
+        for family in (IPV4, IPV6):
+            yield act(RESUMED, Band.RESUME, _NOTE, ends, family, _REPLY, do=(commit,))
+
+
+def moved_flows(moved: Moved, bridge: Bridge) -> Iterator[Flow]:
+    """The VM's packets are held against what it has brought along."""
+    look_up = Ct(zone=bridge.zone, table=RESUMED_SENDER.id)
+    for end in (_from(moved.number), _to(moved.number)):
+        for family in (IPV4, IPV6):
+            yield act(CONNTRACK, Band.RESUME, "has it been brought along?", end, family, do=(look_up,))
+
+
+def resumed_flows(resumed: Resumed) -> Iterator[Flow]:
+    """Both directions of each connection, for as long as its entry had left."""
+    sends, receives = _Side(RESUMED_SENDER, resumed.number), _Side(RESUMED_RECEIVER, resumed.number)
+    for one in resumed.connections:
+        yield sends.flow(one, one.own, one.peer, one.own_port, one.peer_port)
+        yield receives.flow(one, one.peer, one.own, one.peer_port, one.own_port)
+
+
+class _Side:
+    """The flows of one of the two tables. There may be ten thousand of them at once: what they share is made once."""
+
+    def __init__(self, table: Table, number: int) -> None:
+        self._table = table
+        if table is RESUMED_SENDER:
+            self._end, self._to = _from(number), RESUMED_RECEIVER
+            self._resumes, self._rule = f.SENDER_RESUMES, f.EGRESS_RULE
+        else:
+            self._end, self._to = _to(number), RESUMED
+            self._resumes, self._rule = f.RECEIVER_RESUMES, f.INGRESS_RULE
+        self._shared: dict[tuple[int, int], tuple[tuple[Term, ...], tuple[Term, ...]]] = {}
+        self._actions: dict[int, tuple[Action, ...]] = {}
+
+    def flow(self, one: Connection, src: Ip, dst: Ip, sport: int, dport: int) -> Flow:
+        """The flow for packets from `src` to `dst`."""
+        kind = (src.version, one.proto)
+        if kind not in self._shared:
+            self._shared[kind] = self._around(*kind)
+        before, after = self._shared[kind]
+        terms = (*before, source(src), destination(dst), *_ports(one.proto, sport, dport), *after)
+        if one.rule not in self._actions:
+            self._actions[one.rule] = (Load(self._resumes, 1), Load(self._rule, one.rule), Goto(self._to.id))
+        return Flow(
+            self._table.id, Band.ALLOW, Match(terms), self._actions[one.rule], note=_NOTE, expires=one.expires
+        )
+
+    def _around(self, version: int, proto: int) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
+        """The terms that come before, and after, addresses and ports in the fields' order."""
+        before = Match.of(self._end, _TRACKED, FAMILY[version], f.IP_PROTO.eq(proto))
+        return before.terms, (_NOT_SYN,) if proto == TCP_PROTO else ()
+
+
+def _from(number: int) -> tuple[Term, ...]:
+    return (f.SRC_PORT.eq(number), FROM_VM)
+
+
+def _to(number: int) -> tuple[Term, ...]:
+    return (f.OUT_PORT.eq(number), FOR_VM)
+
+
+def _ports(proto: int, sport: int, dport: int) -> tuple[Term, ...]:
+    if proto not in _PORTS:
+        return ()
+    source_port, destination_port = _PORTS[proto]
+    return source_port.eq(sport), destination_port.eq(dport)
