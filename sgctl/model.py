@@ -230,6 +230,34 @@ class Host(Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Handover(Row):
+    """What one hypervisor says to others about a NIC that moves; `handover_id` gives its id.
+
+    waiting: a port of `host` is on standby for the NIC.  connections: those that the NIC has accepted on `host`, in the
+    text form of `sgctl.handover`, for the hosts in `to`, as they were at `taken`.  final: the NIC has left `host`.
+    nic: None once the NIC is gone.
+    """
+
+    TABLE: ClassVar[str] = "Handover"
+    nic: str | None
+    host: str
+    waiting: bool = False
+    to: frozenset[str] = frozenset()
+    connections: str = ""
+    final: bool = False
+    taken: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut(Row):
+    """That the connections that a rule had admitted shall end; `rule` is the id of the rule, which is gone."""
+
+    TABLE: ClassVar[str] = "Cut"
+    rule: str
+    created: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job(Row):
     """An asynchronous command. status: 0 pending, 1 done, 2 failed.  result: the JSON text of the result object."""
 
@@ -247,13 +275,19 @@ class Job(Row):
 
 
 Record: TypeAlias = (
-    Cloud | Zone | Pod | Range | Account | User | Key | Group | Rule | Vm | Nic | Address | Member | Host | Job
+    Cloud | Zone | Pod | Range | Account | User | Key | Group | Rule | Vm | Nic | Address | Member | Host | Handover
+    | Cut | Job
 )
 TABLES: tuple[type[Record], ...] = (
-    Cloud, Zone, Pod, Range, Account, User, Key, Group, Rule, Vm, Nic, Address, Member, Host, Job,
+    Cloud, Zone, Pod, Range, Account, User, Key, Group, Rule, Vm, Nic, Address, Member, Host, Handover, Cut, Job,
 )  # fmt: skip
 
 
 def member_id(group: str, address: str) -> str:
     """The id of the `Member` row that says that `address` is in `group`."""
     return str(uuid5(NAMESPACE_OID, f"sgctl member {group} {address}"))
+
+
+def handover_id(nic: str, host: str) -> str:
+    """The id of the `Handover` row of a host about a NIC."""
+    return str(uuid5(NAMESPACE_OID, f"sgctl handover {nic} {host}"))

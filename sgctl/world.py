@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
-from flows.inputs import Unit
+from flows.inputs import Connection, Unit
 from sgctl.localport import LocalPort
 from sgctl.model import Account, Address, Group, Member, Nic, Pod, Range, Row, Rule, Vm, Zone
 
 R = TypeVar("R", bound=Row)
+Brought: TypeAlias = Mapping[str, Mapping[int, tuple[Connection, ...]]]
+"""By NIC, connections by the time by which all of them have expired."""
 
 
 def by_id(rows: Iterable[R]) -> dict[str, R]:
@@ -35,7 +37,7 @@ class World:
     host: its name.  ports: the interfaces of its bridge.  uplinks: names of uplinks from the configuration, in order
     of preference.  live: other hypervisors that are alive.  claimed: NICs that this hypervisor takes over, because
     their guests have spoken here, while the database may still name another.  refused: units that the switch
-    would not take, by owner.
+    would not take, by owner.  brought: by NIC, the connections that it brings along from other hypervisors.
     The rest are the rows of the SG database that these ports concern.
     """
 
@@ -45,6 +47,7 @@ class World:
     live: frozenset[str] = frozenset()
     claimed: frozenset[str] = frozenset()
     refused: Mapping[str, Refusal] = field(default_factory=dict)
+    brought: Brought = field(default_factory=dict)
     accounts: Mapping[str, Account] = field(default_factory=dict)
     zones: Mapping[str, Zone] = field(default_factory=dict)
     pods: Mapping[str, Pod] = field(default_factory=dict)

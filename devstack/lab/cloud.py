@@ -193,7 +193,7 @@ class Cloud:
 
     def boot(self, orders: Sequence[Order]) -> list[Machine]:
         """Deploy VMs, plug them in, and wait until each has an IPv4 and an IPv6 address and gateway."""
-        deployed = [self._deploy(order) for order in orders]
+        deployed = [self.deploy(order) for order in orders]
         self.reserve()
         machines = [self._plug(order, answer) for order, answer in zip(orders, deployed, strict=True)]
         asking = [machine.vm for machine in machines if not machine.order.addresses]
@@ -209,7 +209,8 @@ class Cloud:
         self.machines |= {machine.vm.name: machine for machine in machines}
         return machines
 
-    def _deploy(self, order: Order) -> dict[str, Any]:
+    def deploy(self, order: Order) -> dict[str, Any]:
+        """Have a VM made, which nobody runs yet; the API's answer."""
         offering = str(order.account.all("listServiceOfferings", "serviceoffering")[0]["id"])
         template = str(order.account.all("listTemplates", "template", templatefilter="executable")[0]["id"])
         chosen = {"securitygroupnames": ",".join(order.groups)} if order.groups else {}
@@ -253,3 +254,12 @@ class Cloud:
             )
 
         wait_for("all VMs Running", running, timeout=timeout, step=0.2)
+
+    def wait_port(self, hypervisor: Hypervisor, vm: str, state: str, *, timeout: float = 10.0) -> None:
+        """Wait until the port of a VM on a hypervisor is in this state, as its agent says."""
+
+        def reached() -> bool:
+            status, answer = self.managers[hypervisor.name].get("/admin/ports")
+            return status == 200 and any(one["vm"] == vm and one["state"] == state for one in answer["ports"])
+
+        wait_for(f"{vm} {state} on {hypervisor.name}", reached, timeout=timeout)

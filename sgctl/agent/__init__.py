@@ -4,6 +4,8 @@
     gather    what is known: rows, ports, who is alive
     writer    the one loop that changes the switch; leaves what is `applied`
     moves     NICs that come and go
+    arrivals  the connections that NICs bring along from other hypervisors
+    handover  those that they take along to others
     report    what the database is told
     admin     /admin, health and metrics over HTTP
 
@@ -15,7 +17,9 @@ from __future__ import annotations
 from typing import Any
 
 from sgctl.agent.admin import AdminServer
+from sgctl.agent.arrivals import Arrivals
 from sgctl.agent.gather import Gatherer
+from sgctl.agent.handover import Handovers
 from sgctl.agent.local import LocalBridge, lock_bridge
 from sgctl.agent.metrics import Metrics
 from sgctl.agent.report import Reporter
@@ -38,8 +42,10 @@ class Agent(BridgeApp):
         self._local = LocalBridge(settings)
         metrics = Metrics()
         gatherer = Gatherer(sgctl)
-        self._writer = Writer(gatherer, self._local, metrics)
+        arrivals = Arrivals(settings.host, sgctl.database.replica)
+        self._writer = Writer(gatherer, self._local, metrics, arrivals)
         self._reporter = Reporter(settings, sgctl.database, gatherer, self._writer)
+        self._handovers = Handovers(settings, sgctl.database, self._writer, arrivals)
         self._admin = AdminServer(sgctl, self._writer, metrics)
         self._loops: list[Any] = []
 
@@ -48,7 +54,8 @@ class Agent(BridgeApp):
         self._admin.listen()
         thread = super().start()
         self._services.database.replica.on_change(self._writer.wake)
-        self._loops = [self._services.spawn(run) for run in (self._admin.serve, self._writer.run, self._reporter.run)]
+        runs = (self._admin.serve, self._writer.run, self._reporter.run, self._handovers.run)
+        self._loops = [self._services.spawn(run) for run in runs]
         self._local.start(self._writer.wake)
         return thread
 

@@ -20,7 +20,7 @@ from sgctl.reconcile import scope
 from sgctl.world import Decision, State, World
 
 LOG = logging.getLogger(__name__)
-HOLD_OFF = 0.3
+HOLD_OFF = 0.25
 """Seconds after a NIC has moved away in which frames at its old port are not taken for its return."""
 _OWNER_MASK = 0xFFFFFF << 40
 

@@ -80,8 +80,8 @@ class FlowViews:
         """An owner for people."""
         kind, _, key = owner.partition("/")
         world, decision = self._applied.world, self._applied.decision
-        if kind in ("port", "standby"):
-            return self._ports.get(key, owner)
+        if kind in ("port", "standby", "moved", "resumed"):
+            return self._ports.get(key.partition("/")[0], owner)
         if kind == "policy":
             return _names(partial(group_name, world), decision.policies.get(int(key, 16), ()))
         return {"bridge": "the bridge", "fanout": "all ports"}.get(kind, key)

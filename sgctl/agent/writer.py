@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from threading import Event
-from time import monotonic
+from time import monotonic, sleep
 
 from flows.flow import Flow
-from flows.inputs import Bridge
+from flows.inputs import Bridge, Unit
 from flows.pipeline import build
 from flows.tables import LEARNED_COOKIE
 from sgctl.agent.applied import Applied
+from sgctl.agent.arrivals import Arrivals, carry
 from sgctl.agent.gather import Gatherer
 from sgctl.agent.local import LocalBridge
 from sgctl.agent.metrics import Metrics
@@ -34,6 +35,8 @@ from sgctl.world import Decision, Refusal, World
 LOG = logging.getLogger(__name__)
 TICK = 5.0
 """Seconds after which the loop looks around though nobody has woken it."""
+BREATH = 250
+"""Units that are built without a break."""
 AUDIT = 60.0
 """Seconds after which the installed cookies are read again, in case somebody else has changed flows."""
 
@@ -41,18 +44,22 @@ AUDIT = 60.0
 class Writer:
     """The loop of one bridge."""
 
-    def __init__(self, gatherer: Gatherer, local: LocalBridge, metrics: Metrics) -> None:
+    def __init__(self, gatherer: Gatherer, local: LocalBridge, metrics: Metrics, arrivals: Arrivals) -> None:
         self.applied: Applied | None = None
         self._gatherer, self._local, self._metrics = gatherer, local, metrics
         self._wake = Event()
         self._switch: Switch | None = None
         self._installed: dict[int, int] | None = None
         self._audited = 0.0
-        self._compiler = Compiler(lambda unit: build(unit, self._bridge))
+        self._busy = False
+        self._built = 0
         self._bridge = Bridge(())
+        self._compiler = Compiler(self._build)
         self._refused: dict[str, Refusal] = {}
         self._frames: deque[int] = deque(maxlen=1024)
         self._moves = Moves()
+        self._arrivals = arrivals
+        self._spoke = 0.0
         self._decider = Decider()
         self._basis: tuple[object, ...] | None = None
         self._listeners: list[Event] = []
@@ -65,8 +72,8 @@ class Writer:
     @property
     def settled(self) -> bool:
         """Whether the switch holds what follows from all that is known now."""
-        applied = self.applied
-        return not self._wake.is_set() and self._installed is not None and applied is not None and applied.current
+        idle = not self._wake.is_set() and not self._busy and self._installed is not None
+        return idle and self._gatherer.current and self.applied is not None and self.applied.current
 
     def notify(self, event: Event) -> None:
         """Have an event set whenever `applied` is new."""
@@ -88,6 +95,8 @@ class Writer:
 
     def frame(self, port: int) -> None:
         """A port on standby has sent a frame."""
+        if not self._frames:
+            self._spoke = monotonic()
         self._frames.append(port)
         self.wake()
 
@@ -95,49 +104,59 @@ class Writer:
         """Work until the process ends; an error that is not the switch's absence ends it."""
         while True:
             self._wake.wait(TICK)
+            self._busy = True
             self._wake.clear()
             try:
                 self._turn()
             except SwitchGone as error:
                 LOG.warning("the switch is not there: %s", error)
                 self._installed = None
+            self._busy = False
 
     def _turn(self) -> None:
         self._gatherer.look(self._local.look())
         switch, world = self._switch, self._gatherer.world()
         if switch is None or world is None or self._gatherer.loading:
             return
-        if self._installed is None:
-            switch.set_fragment_mode()
-            self._read_back(switch)
-        elif monotonic() - self._audited > AUDIT:
-            self._read_back(switch)
+        installed = self._read_back(switch)
         self._moves.claim(self.applied, self._drain_frames())
         world = replace(world, claimed=self._moves.claimed(world), refused=self._refused)
-        basis = (self._gatherer.known, world.ports, world.live, world.claimed, self._gatherer.current)
+        world = replace(world, brought=self._arrivals.brought())
+        fresh = (world.ports, world.live, world.claimed, world.brought)
+        basis = (self._gatherer.known, *fresh, self._gatherer.current)
         if basis != self._basis:
-            self._reconcile(switch, world)
+            self._reconcile(switch, installed, world)
             self._basis = basis
 
     def _drain_frames(self) -> list[int]:
         return [self._frames.popleft() for _ in range(len(self._frames))]
 
-    def _read_back(self, switch: Switch) -> None:
-        """Learn what the switch holds, and have it compared."""
-        self._installed = {flow.cookie: flow.table for flow in switch.flows()}
-        self._audited = monotonic()
-        self._basis = None
+    def _read_back(self, switch: Switch) -> dict[int, int]:
+        """What the switch holds: read on a new connection and now and then, and compared then in any case.
 
-    def _reconcile(self, switch: Switch, world: World) -> None:
+        The answer belongs to this connection: if it is lost meanwhile, changing the switch fails.
+        """
+        installed = self._installed
+        if installed is not None and monotonic() - self._audited < AUDIT:
+            return installed
+        if installed is None:
+            switch.set_fragment_mode()
+        installed = {flow.cookie: flow.table for flow in switch.flows()}
+        if self._switch is not switch:
+            raise SwitchGone("the switch has connected anew meanwhile")
+        self._installed, self._audited, self._basis = installed, monotonic(), None
+        return installed
+
+    def _reconcile(self, switch: Switch, installed: dict[int, int], world: World) -> None:
         """Bring the switch to what follows from the world, leaving out what it refuses."""
         known = self._gatherer.known
-        assert known is not None and self._installed is not None
+        assert known is not None
         while True:
-            decision = self._decider.decide(world)
+            decision = carry(self._decider.decide(world), world.brought)
             try:
                 desired = self._compile(decision)
-                todo = plan(desired, self._installed, frozenset({LEARNED_COOKIE}))
-                self._apply(switch, world, decision, todo)
+                todo = plan(desired, installed, frozenset({LEARNED_COOKIE}))
+                self._apply(switch, installed, world, decision, todo)
                 break
             except Unbuildable as error:
                 self._refuse({error.unit.owner: error.reason}, decision)
@@ -157,24 +176,34 @@ class Writer:
             raise SgctlError("the switch refuses the flows that every bridge has")
         if bridge != self._bridge:
             self._bridge = bridge
-            self._compiler = Compiler(lambda unit: build(unit, bridge))
+            self._compiler = Compiler(self._build)
         return self._compiler.compile(decision.units)
 
-    def _apply(self, switch: Switch, world: World, decision: Decision, todo: Plan) -> None:
+    def _build(self, unit: Unit) -> Sequence[Flow]:
+        """The flows of a unit; now and then others of this process get their turn."""
+        self._built += 1
+        if self._built % BREATH == 0:
+            sleep(0)
+        return build(unit, self._bridge)
+
+    def _apply(self, switch: Switch, installed: dict[int, int], world: World, decision: Decision, todo: Plan) -> None:
         """Change the switch; connections of addresses that come or go are forgotten while no flow lets them through."""
-        assert self._installed is not None
         before = self.applied.decision if self.applied else None
-        opened = self._moves.opened(world, decision, before, self._installed)
+        opened = self._moves.opened(world, decision, before, installed)
         self._forget(switch, opened)
         started = monotonic()
         switch.apply(todo.adds, todo.deletes)
-        self._metrics.applied(todo, monotonic() - started)
+        done = monotonic()
+        self._metrics.applied(todo, done - started)
         for cookie, _ in todo.deletes:
-            self._installed.pop(cookie, None)
-        self._installed.update((flow.cookie, flow.table) for flow in todo.adds)
+            installed.pop(cookie, None)
+        installed.update((flow.cookie, flow.table) for flow in todo.adds)
         self._forget(switch, self._moves.left(world, decision, before))
-        for frame in self._moves.announcements(world, decision, before):
+        frames = list(self._moves.announcements(world, decision, before))
+        for frame in frames:
             switch.packet_out(self._bridge.uplinks[0], frame)
+        if frames:
+            LOG.info("opened %.1f ms after the first frame", (done - self._spoke) * 1000)
 
     def _forget(self, switch: Switch, addresses: Iterable[str]) -> None:
         for address in addresses:

@@ -40,6 +40,7 @@ class Permission:
 
 AGENT: Mapping[str, Permission] = {
     "Host": Permission(owner="name", create=True, columns=("address", "applied", "seen", "started", "version")),
+    "Handover": Permission(owner="host", create=True, columns=("connections", "final", "taken", "to", "waiting")),
     "NIC": Permission(owner="", create=False, columns=("host", "reason", "since", "state")),
 }
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sgctl.model import Account, Address, Cloud, Group, Host, Member, Nic, Pod, Range, Rule, Vm, Zone
+from sgctl.model import Account, Address, Cloud, Cut, Group, Handover, Host, Member, Nic, Pod, Range, Rule, Vm, Zone
 from sgctl.store.columns import Json, Kind
 from sgctl.store.replica import Replica
 
 #: What an agent replicates; other tables are not even registered.
-KINDS: tuple[Kind, ...] = (Cloud, Zone, Pod, Range, Account, Group, Rule, Vm, Nic, Address, Member, Host)
+KINDS: tuple[Kind, ...] = (Cloud, Zone, Pod, Range, Account, Group, Rule, Vm, Nic, Address, Member, Host, Handover, Cut)
 #: The kinds that conditions are worked out from. Members, the many, are not among them.
-DECISIVE: frozenset[Kind] = frozenset({Pod, Group, Rule, Vm, Nic})
+DECISIVE: frozenset[Kind] = frozenset({Pod, Group, Rule, Vm, Nic, Handover})
 
 Conditions: TypeAlias = Mapping[Kind, Json]
 _ALL: Json = [True]
@@ -63,10 +63,12 @@ def conditions(watch: Watch | None, replica: Replica) -> Conditions:
     vms = {nic.vm for nic in nics.values()}
     pods = {nic.pod for nic in nics.values()} | {vm.pod for id in vms if (vm := replica.get(Vm, id))}
     zones = {pod.zone for id in pods if (pod := replica.get(Pod, id))}
+    left = {row.nic for row in replica.find(Handover, host=watch.host) if row.nic}
     hosts = {watch.host} | {nic.host for nic in nics.values() if nic.host}
     clauses: dict[Kind, list[Json]] = {
         Host: [["name", "==", name] for name in sorted(hosts)],
-        Nic: [["host", "==", watch.host], *_any("_uuid", watch.nics)],
+        Nic: [["host", "==", watch.host], *_any("_uuid", watch.nics | left)],
+        Handover: [["host", "==", watch.host], *_any("nic", nics)],
         Address: _any("nic", nics),
         Member: [*_any("nic", nics), *_any("group", peers)],
         Vm: _any("_uuid", vms),
@@ -77,7 +79,7 @@ def conditions(watch: Watch | None, replica: Replica) -> Conditions:
         Rule: _any("group", own),
         Account: _any("_uuid", accounts | {nic.account for nic in nics.values()}),
     }
-    return {Cloud: _ALL, **{kind: found or _NONE for kind, found in clauses.items()}}
+    return {Cloud: _ALL, Cut: _ALL, **{kind: found or _NONE for kind, found in clauses.items()}}
 
 
 def _any(column: str, ids: Iterable[str]) -> list[Json]:

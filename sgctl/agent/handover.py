@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Handing a NIC's connections over to the hypervisor that it moves to, through `Handover` rows of the SG database.
+
+The new hypervisor says that its port waits; the old one answers with what its conntrack knows, and once more when the
+NIC has left. Each side acts on what is so now, not on what it remembers, so an agent may restart at any step:
+
+    a port here waits          a row of ours with `waiting`
+    a NIC here is waited for   a row of ours with its connections `to` those who wait
+    a NIC has left             the row, `final`; then its entries here go, but those with other VMs of this hypervisor
+    otherwise                  no row of ours, unless the new hypervisor still needs it
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from threading import Event
+from time import monotonic, time
+
+from flows.inputs import Bridge
+from sgctl.agent.arrivals import Arrivals
+from sgctl.agent.writer import Writer
+from sgctl.config import Settings
+from sgctl.errors import StoreError
+from sgctl.handover import Entry, carried, echo, merge, pack, unpack, without_local
+from sgctl.model import Handover, Nic, handover_id
+from sgctl.openflow.conntrack import ConntrackReader
+from sgctl.openflow.errors import SwitchError
+from sgctl.openflow.messages import Tuple
+from sgctl.openflow.switch import Switch
+from sgctl.store import Database, Delete, Insert, Update
+from sgctl.world import Decision, PortState, State
+
+LOG = logging.getLogger(__name__)
+TICK = 10.0
+RETRY = 0.2
+"""Seconds after which what failed is tried again."""
+_MOVING = (State.ACTIVE, State.STANDBY)
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """The NICs of this hypervisor's ports that are open or on standby, and the addresses of all that are open."""
+
+    ports: Mapping[str, PortState]
+    local: frozenset[str]
+
+    @classmethod
+    def of(cls, decision: Decision) -> Here:
+        """What a decision says."""
+        moving = {port.nic: port for port in decision.ports if port.nic and port.state in _MOVING}
+        active = (port for port in moving.values() if port.state is State.ACTIVE)
+        return cls(moving, frozenset(address for port in active for address in port.addresses))
+
+
+class Handovers:
+    """The loop that keeps our rows right; it never delays the writer."""
+
+    def __init__(self, settings: Settings, database: Database, writer: Writer, arrivals: Arrivals) -> None:
+        self._host, self._database, self._replica = settings.host, database, database.replica
+        self._writer, self._arrivals = writer, arrivals
+        self._reader = ConntrackReader(settings.rundir, settings.bridge)
+        self._was_active: set[str] = set()
+        self._looked: set[str] = set()
+        self._addresses: dict[str, frozenset[str]] = {}
+        self._checked: dict[str, float] = {}
+        self._wake = Event()
+        writer.notify(self._wake)
+        arrivals.notify(self._wake)
+
+    def run(self) -> None:
+        """Work until the process ends."""
+        pause = TICK
+        while True:
+            self._wake.wait(pause)
+            self._wake.clear()
+            try:
+                self._turn()
+                pause = TICK
+            except (SwitchError, StoreError) as error:
+                LOG.debug("handing over: %s", error)
+                pause = RETRY
+
+    def _turn(self) -> None:
+        applied, switch = self._writer.applied, self._writer.switch
+        if applied is None or switch is None or not applied.current or not self._replica.insync:
+            return
+        here = Here.of(applied.decision)
+        bridge = applied.decision.units["bridge"]
+        assert isinstance(bridge, Bridge)
+        self._remember(here)
+        own = {row.nic or row.id: row for row in self._replica.find(Handover, host=self._host)}
+        for nic, port in here.ports.items():
+            if port.state is State.ACTIVE:
+                self._active(switch, bridge.zone, nic, own.get(nic))
+            else:
+                self._standby(switch, bridge.zone, here, nic, own.get(nic))
+        for nic, row in own.items():
+            if nic not in here.ports:
+                self._gone(switch, bridge.zone, here, row)
+
+    def _remember(self, here: Here) -> None:
+        self._was_active |= {nic for nic, port in here.ports.items() if port.state is State.ACTIVE}
+        self._was_active &= here.ports.keys()
+        self._looked &= here.ports.keys()
+        self._addresses |= {nic: frozenset(port.addresses) for nic, port in here.ports.items()}
+
+    def _active(self, switch: Switch, zone: int, nic: str, row: Handover | None) -> None:
+        """An open port: make ICMP's entries that it has brought, and name its connections to those who wait for it."""
+        for one in self._arrivals.take_echoes(nic):
+            actions, frame = echo(one, zone)
+            switch.run_actions(actions, frame)
+        self._looked.discard(nic)
+        there = self._replica.get(Nic, nic)
+        if there is None or there.host != self._host:
+            return
+        waiting = frozenset(
+            one.host for one in self._replica.find(Handover, nic=nic) if one.waiting and one.host != self._host
+        )
+        if waiting and (row is None or row.final or row.to != waiting):
+            self._hand_over(nic, row, waiting, self._reader.entries(zone, self._addresses[nic]), final=False)
+        elif not waiting and row is not None:
+            self._database.write([Delete(Handover, row.id)])
+        if self._arrivals.brings(nic) and monotonic() - self._checked.get(nic, 0.0) > TICK:
+            self._forget_used(zone, nic)
+
+    def _forget_used(self, zone: int, nic: str) -> None:
+        """What has made an entry here need not be accepted any more: it shall end when the entry ends."""
+        self._checked[nic] = monotonic()
+        entries = self._reader.entries(zone, self._addresses[nic])
+        if self._arrivals.used(nic, carried(entries, self._addresses[nic], time())):
+            self._writer.wake()
+
+    def _standby(self, switch: Switch, zone: int, here: Here, nic: str, row: Handover | None) -> None:
+        """A port that waits for its NIC, or that its NIC has left."""
+        there = self._replica.get(Nic, nic)
+        if there is None or there.host in ("", self._host):
+            return
+        if self._has_left(zone, here, nic, row):
+            self._leave(switch, zone, here, there, row)
+        elif row is None or not row.waiting:
+            self._put(row, Handover(id=handover_id(nic, self._host), nic=nic, host=self._host, waiting=True))
+
+    def _has_left(self, zone: int, here: Here, nic: str, row: Handover | None) -> bool:
+        """Whether the NIC was here until it moved; else this is where it may come to."""
+        if nic in self._was_active or (row is not None and row.to):
+            return True
+        if nic in self._looked:
+            return False
+        self._looked.add(nic)
+        addresses = self._addresses[nic]
+        if without_local(self._reader.entries(zone, addresses), addresses, here.local):
+            self._was_active.add(nic)
+        return nic in self._was_active
+
+    def _leave(self, switch: Switch, zone: int, here: Here, nic: Nic, row: Handover | None) -> None:
+        """The NIC is active elsewhere: hand over what it has left here, and then forget it."""
+        if row is not None and row.final and nic.host in row.to:
+            return
+        known = self._addresses.get(nic.id)
+        addresses = known or frozenset(one.own for one in unpack(row.connections if row else ""))
+        entries = self._reader.entries(zone, addresses)
+        self._hand_over(nic.id, row, frozenset({nic.host}), entries, final=True)
+        if not self._is_active(nic.id):
+            left = without_local(entries, addresses, here.local)
+            switch.flush_connections(zone, [_tuple(one) for one in left])
+
+    def _is_active(self, nic: str) -> bool:
+        """Whether the NIC has come back meanwhile."""
+        applied = self._writer.applied
+        return applied is None or any(
+            port.nic == nic and port.state is State.ACTIVE for port in applied.decision.ports
+        )
+
+    def _gone(self, switch: Switch, zone: int, here: Here, row: Handover) -> None:
+        """A row of ours about a NIC that has no port here any more."""
+        nic = self._replica.get(Nic, row.nic) if row.nic else None
+        if nic is not None and nic.host in row.to:
+            if not row.final:
+                self._leave(switch, zone, here, nic, row)
+                return
+            if any(one.expires > time() for one in unpack(row.connections)):
+                return
+        self._addresses.pop(row.nic or "", None)
+        self._database.write([Delete(Handover, row.id)])
+
+    def _hand_over(
+        self, nic: str, row: Handover | None, to: frozenset[str], entries: Iterable[Entry], *, final: bool
+    ) -> None:
+        """Write what is known of the NIC's connections, what it had brought and not used yet included.
+
+        If nothing is known at last, because the switch has restarted or forgotten it, what was said before still holds.
+        """
+        now = time()
+        known = merge(carried(entries, self._addresses.get(nic, frozenset()), now), self._arrivals.carried(nic, now))
+        text = pack(known) or (row.connections if row is not None and final else "")
+        fresh = Handover(
+            id=handover_id(nic, self._host), nic=nic, host=self._host, to=to, connections=text, final=final,
+            taken=round(now * 1000),
+        )  # fmt: skip
+        self._put(row, fresh)
+        LOG.info("NIC %s: %d connections handed over to %s%s", nic, len(known), ", ".join(sorted(to)),
+                 ", it has left" if final else "")  # fmt: skip
+
+    def _put(self, row: Handover | None, fresh: Handover) -> None:
+        """Make the row, or change it."""
+        if row is None:
+            self._database.write([Insert(fresh)])
+            return
+        names = ("waiting", "to", "connections", "final", "taken")
+        self._database.write([Update(Handover, row.id, {name: getattr(fresh, name) for name in names})])
+
+
+def _tuple(one: Entry) -> Tuple:
+    """The original direction, as far as flushing takes it."""
+    if one.sport or one.dport:
+        return Tuple(src=one.src, dst=one.dst, proto=one.proto, sport=one.sport, dport=one.dport)
+    return Tuple(src=one.src, dst=one.dst, proto=one.proto)

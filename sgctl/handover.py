@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connections of a NIC as one hypervisor hands them to another; pure values and their text form.
+
+What the old hypervisor's conntrack knows of the NIC's connections is turned round so that it looks from the NIC, packed
+into one column of the SG database, and becomes flows at the new hypervisor (`flows.stages.resumed`). ICMP has no ports
+that a flow could match; its entries are made anew instead (`echo`).
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address
+from struct import pack as packed
+
+from flows import fields as f
+from flows.flow import Ct, Load
+from flows.inputs import Connection, Ip
+from flows.tables import OUTPUT
+
+ICMP, ICMPV6, SCTP = 1, 58, 132
+ORIGIN_OK, RESPONDER_OK = 1, 2
+"""The bits of a connection's mark (`flows.fields.MARKS`)."""
+SPAN = 32
+"""Connections that expire within the same so many seconds share an owner of flows."""
+_RULE = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A conntrack entry. left: seconds until it times out.  ident, kind, code: of ICMP's opening packet."""
+
+    proto: int
+    src: str
+    dst: str
+    sport: int = 0
+    dport: int = 0
+    ident: int = 0
+    kind: int = 0
+    code: int = 0
+    mark: int = 0
+    label: int = 0
+    left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A connection that a NIC has accepted, as it looks from the NIC.
+
+    own_port, peer_port: for ICMP its identifier, and type and code of the request (256 * type + code).
+    opened: the NIC's VM opened it.  rule: the rule that admitted it, or 0.  expires: seconds of Unix time.
+    """
+
+    proto: int
+    own: str
+    peer: str
+    own_port: int
+    peer_port: int
+    opened: bool
+    rule: int
+    expires: int
+
+    @property
+    def key(self) -> tuple[int, str, str, int, int, bool]:
+        """What makes it another connection."""
+        echo = self.proto in (ICMP, ICMPV6)
+        return (self.proto, self.own, self.peer, self.own_port, self.peer_port, self.opened and echo)
+
+
+def carried(entries: Iterable[Entry], addresses: Collection[str], now: float) -> Iterator[Carried]:
+    """The connections of entries that a NIC with these addresses is an end of, and has accepted. Not SCTP: rules
+    judge each of its packets."""
+    for one in entries:
+        if one.proto == SCTP:
+            continue
+        echo = one.proto in (ICMP, ICMPV6)
+        sport, dport = (one.ident, one.kind << 8 | one.code) if echo else (one.sport, one.dport)
+        until = int(now) + one.left
+        if one.src in addresses and one.mark & ORIGIN_OK:
+            yield Carried(one.proto, one.src, one.dst, sport, dport, True, one.label & _RULE, until)
+        if one.dst in addresses and one.mark & RESPONDER_OK:
+            own, peer = (sport, dport) if echo else (dport, sport)
+            yield Carried(one.proto, one.dst, one.src, own, peer, False, one.label >> 32 & _RULE, until)
+
+
+def merge(*parts: Iterable[Carried]) -> list[Carried]:
+    """All of them, each connection once, with the latest time of its expiry."""
+    found: dict[object, Carried] = {}
+    for part in parts:
+        for one in part:
+            known = found.get(one.key)
+            if known is None or known.expires < one.expires:
+                found[one.key] = one
+    return list(found.values())
+
+
+def pack(connections: Iterable[Carried]) -> str:
+    """The text form: "" for none."""
+    rows = [
+        [one.proto, one.own, one.peer, one.own_port, one.peer_port, int(one.opened), one.rule, one.expires]
+        for one in connections
+    ]
+    if not rows:
+        return ""
+    return b64encode(zlib.compress(json.dumps(rows, separators=(",", ":")).encode(), 1)).decode()
+
+
+def unpack(text: str) -> list[Carried]:
+    """The connections of a text form; ValueError if it is none."""
+    if not text:
+        return []
+    try:
+        rows = json.loads(zlib.decompress(b64decode(text, validate=True)))
+        return [Carried(p, own, peer, mine, its, bool(opened), rule, until)
+                for p, own, peer, mine, its, opened, rule, until in rows]  # fmt: skip
+    except (zlib.error, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def spans(connections: Iterable[Carried], now: float) -> Mapping[int, tuple[Connection, ...]]:
+    """What flows can stand for and is not over, by the end of the span of time in which it expires."""
+    found: dict[int, list[Connection]] = {}
+    for one in connections:
+        if one.expires > now and one.proto not in (ICMP, ICMPV6):
+            end = -(-one.expires // SPAN) * SPAN
+            found.setdefault(end, []).append(
+                Connection(
+                    one.proto, _ip(one.own), _ip(one.peer), one.own_port, one.peer_port, one.rule, one.expires
+                )
+            )
+    return {end: tuple(found[end]) for end in sorted(found)}
+
+
+@lru_cache(maxsize=1 << 16)
+def _ip(text: str) -> Ip:
+    return ip_address(text)
+
+
+def echoes(connections: Iterable[Carried], now: float) -> list[Carried]:
+    """The ICMP conversations that are not over."""
+    return [one for one in connections if one.proto in (ICMP, ICMPV6) and one.expires > now]
+
+
+def echo(one: Carried, zone: int) -> tuple[tuple[Ct], bytes]:
+    """Actions and a frame that make conntrack's entry of an ICMP conversation anew; the frame goes nowhere."""
+    source, target = (one.own, one.peer) if one.opened else (one.peer, one.own)
+    mark, label = (f.ORIGIN_OK, f.LABEL_EGRESS) if one.opened else (f.RESPONDER_OK, f.LABEL_INGRESS)
+    remember = (Load(mark, 1), Load(label, one.rule))
+    body = packed("!BBHHH", one.peer_port >> 8, one.peer_port & 0xFF, 0, one.own_port, 0)
+    src, dst = ip_address(source).packed, ip_address(target).packed
+    if one.proto == ICMP:
+        body = _summed(body, 2, b"")
+        header = packed("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 1, ICMP, 0) + src + dst
+        packet, kind = _summed(header, 10, b"") + body, b"\x08\x00"
+    else:
+        body = _summed(body, 2, src + dst + packed("!II", len(body), ICMPV6))
+        packet, kind = packed("!IHBB", 6 << 28, len(body), ICMPV6, 1) + src + dst + body, b"\x86\xdd"
+    commit = Ct(zone=zone, table=OUTPUT.id, commit=True, execute=remember)
+    return (commit,), bytes(12) + kind + packet
+
+
+def _summed(data: bytes, at: int, pseudo: bytes) -> bytes:
+    """The data with its internet checksum, which stands at this place."""
+    whole = pseudo + data
+    total = sum(int.from_bytes(whole[i : i + 2], "big") for i in range(0, len(whole), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return data[:at] + packed("!H", ~total & 0xFFFF) + data[at + 2 :]
+
+
+def without_local(entries: Iterable[Entry], addresses: Collection[str], local: Collection[str]) -> list[Entry]:
+    """The entries that a NIC with these addresses leaves behind: it has accepted them, and no VM here is at the other
+    end."""
+    return [
+        one
+        for one in entries
+        if (one.src in addresses and one.mark & ORIGIN_OK and one.dst not in local)
+        or (one.dst in addresses and one.mark & RESPONDER_OK and one.src not in local)
+    ]

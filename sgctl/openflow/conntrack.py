@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading conntrack: OpenFlow has no message for it, so ovs-vswitchd is asked through its control socket.
+
+The socket speaks JSON-RPC (ovs-appctl(8)); the command is ``dpctl/dump-conntrack``. The answer for ten thousand
+connections is megabytes in one JSON string, for which the `ovs` package's own parser takes seconds, so the standard
+library's is used.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Collection, Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+from sgctl.handover import Entry
+from sgctl.openflow.errors import SwitchError, SwitchGone
+
+DEADLINE = 5.0
+_PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132}
+_ENTRY = re.compile(
+    r"(?P<proto>[\w-]+),orig=\(src=(?P<src>[^,]+),dst=(?P<dst>[^,)]+)"
+    r"(?:,sport=(?P<sport>\d+),dport=(?P<dport>\d+))?"
+    r"(?:,id=(?P<ident>\d+),type=(?P<kind>\d+),code=(?P<code>\d+))?\)(?P<rest>.*)"
+)
+_REST = re.compile(r",(timeout|mark|labels)=(0x[0-9a-f]+|\d+)")
+_FINISHED = ("state=TIME_WAIT", "state=CLOSED")
+
+
+def parse(text: str, addresses: Collection[str]) -> Iterator[Entry]:
+    """The entries of a dump that have one of these addresses, except TCP's that are over."""
+    wanted = {str(ip_address(one)) for one in addresses}
+    for line in text.splitlines():
+        found = _ENTRY.match(line)
+        if found is None or not {found["src"], found["dst"]} & wanted:
+            continue
+        rest = found["rest"]
+        if any(state in rest for state in _FINISHED):
+            continue
+        values = {name: int(value, 0) for name, value in _REST.findall(rest)}
+        proto = found["proto"]
+        yield Entry(
+            proto=_PROTOCOLS[proto] if proto in _PROTOCOLS else int(proto) if proto.isdigit() else 0,
+            src=found["src"],
+            dst=found["dst"],
+            sport=int(found["sport"] or 0),
+            dport=int(found["dport"] or 0),
+            ident=int(found["ident"] or 0),
+            kind=int(found["kind"] or 0),
+            code=int(found["code"] or 0),
+            mark=values.get("mark", 0),
+            label=values.get("labels", 0),
+            left=values.get("timeout", 0),
+        )
+
+
+class ConntrackReader:
+    """Reads the connections of one bridge's datapath; for a run directory such as ``/run/openvswitch``."""
+
+    def __init__(self, rundir: Path, bridge: str, *, deadline: float = DEADLINE) -> None:
+        self._rundir, self._bridge, self._deadline = rundir, bridge, deadline
+
+    def entries(self, zone: int, addresses: Collection[str]) -> list[Entry]:
+        """The connections of a zone that have one of these addresses.
+
+        Raises SwitchGone if ovs-vswitchd does not answer, SwitchError if it does not understand.
+        """
+        if not addresses:
+            return []
+        datapath = self._datapath(self._ask("dpif/show"))
+        dump = self._ask("dpctl/dump-conntrack", "-s", datapath, f"zone={zone}")
+        return list(parse(dump, addresses))
+
+    def _datapath(self, shown: str) -> str:
+        """Which datapath the bridge is on."""
+        datapath = ""
+        for line in shown.splitlines():
+            if line and not line[0].isspace():
+                datapath = line.partition(": ")[0]
+            elif line.strip() == f"{self._bridge}:":
+                return datapath
+        raise SwitchGone(f"ovs-vswitchd has no bridge {self._bridge}")
+
+    def _ask(self, command: str, *arguments: str) -> str:
+        """The answer to a command."""
+        request = json.dumps({"id": 0, "method": command, "params": arguments}).encode()
+        try:
+            with socket.socket(socket.AF_UNIX) as control:
+                control.settimeout(self._deadline)
+                control.connect(str(self._control()))
+                control.sendall(request)
+                answer = _answer(control)
+        except OSError as error:
+            raise SwitchGone(f"ovs-vswitchd's control socket: {error}") from error
+        if answer["error"] is not None:
+            raise SwitchError(f"{command}: {str(answer['error']).strip()}")
+        return str(answer["result"])
+
+    def _control(self) -> Path:
+        """ovs-vswitchd's control socket, which has its process id in its name unless somebody chose another."""
+        try:
+            pid = (self._rundir / "ovs-vswitchd.pid").read_text().strip()
+        except FileNotFoundError as error:
+            raise SwitchGone(f"ovs-vswitchd does not run: {error}") from error
+        usual = self._rundir / f"ovs-vswitchd.{pid}.ctl"
+        return usual if usual.exists() else self._rundir / "ovs-vswitchd.ctl"
+
+
+def _answer(control: socket.socket) -> dict[str, object]:
+    """One JSON object. It ends where it can be read; only a closing brace can be the end."""
+    parts: list[bytes] = []
+    while part := control.recv(1 << 18):
+        parts.append(part)
+        if part.endswith(b"}"):
+            try:
+                return dict(json.loads(b"".join(parts)))
+            except ValueError:
+                continue
+    raise OSError("closed without an answer")
