@@ -17,10 +17,11 @@ from time import monotonic, time
 from uuid import NAMESPACE_OID, uuid5
 
 from sgctl.agent.applied import Applied
+from sgctl.agent.cuts import Cuts
 from sgctl.agent.gather import Gatherer
 from sgctl.agent.writer import Writer
 from sgctl.config import Settings
-from sgctl.errors import Conflict, Stale, Unavailable
+from sgctl.errors import Conflict, Stale, StoreError
 from sgctl.model import Host, Nic
 from sgctl.store import Database, Guard, Insert, Update
 from sgctl.world import PortState, State
@@ -75,10 +76,11 @@ def _wanted(host: str, nic: Nic, port: PortState | None) -> tuple[str, str, str]
 class Reporter:
     """The loop that writes."""
 
-    def __init__(self, settings: Settings, database: Database, gatherer: Gatherer, writer: Writer) -> None:
+    def __init__(self, settings: Settings, database: Database, gatherer: Gatherer, writer: Writer, cuts: Cuts) -> None:
         self._host = settings.host
         self._row = str(uuid5(NAMESPACE_OID, f"sgctl host {settings.host}"))
         self._database, self._gatherer, self._writer = database, gatherer, writer
+        self._cuts = cuts
         self._address = _own_address(settings.db)
         self._started = round(time() * 1000)
         self._beaten = -HEARTBEAT
@@ -101,14 +103,16 @@ class Reporter:
         if not self._database.replica.insync:
             return True
         try:
-            self._beat(applied)
+            cut = self._cuts.carry_out(applied, self._writer.switch)
+            self._beat(applied if cut else None)
             again = applied is not None and applied.current and self._write_bindings(applied)
             self._trouble = ""
-            return again
-        except Unavailable as error:
-            self._complain(str(error))
+            return again or not cut
         except (Conflict, Stale) as error:
             LOG.debug("lost a race: %s", error)
+        except StoreError as error:
+            # Not reachable, or not allowed (a certificate of another name): no reason to stop enforcing.
+            self._complain(str(error))
         return True
 
     def _beat(self, applied: Applied | None) -> None:

@@ -6,7 +6,7 @@ difference between snapshot and database is worked out, and made in one transact
 meanwhile: agents see the difference only, or nothing.
 
 What is *reported*, rather than asked for, stays as it is: hosts, where NICs are, and jobs. An old word about where a
-NIC is would make its present host close the port.
+NIC is would make its present host close the port. So do what agents may write, and the count of barriers.
 """
 
 from __future__ import annotations
@@ -20,14 +20,18 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import IO
 
+from sgctl.db import roles
 from sgctl.db.talk import Json, Rows, Talk, TalkError, by_id
 from sgctl.dbfile import DATABASE, tool
 from sgctl.dbserver import program
 from sgctl.errors import SgctlError
 from sgctl.tls import Tls
 
-_KEPT_TABLES = frozenset({"Host", "Job"})
-_KEPT_COLUMNS: Mapping[str, tuple[str, ...]] = {"NIC": ("host", "state", "reason", "since")}
+_KEPT_TABLES = frozenset({"Host", "Handover", "Job", *roles.TABLES})
+_KEPT_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "NIC": ("host", "state", "reason", "since"),
+    "Cloud": ("sequence",),
+}
 _ATTEMPTS = 10
 _SECONDS = 120.0
 

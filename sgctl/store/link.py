@@ -21,8 +21,10 @@ from sgctl.store.wire import FastSession
 
 LOG = logging.getLogger(__name__)
 #: Milliseconds between attempts to connect: the first and the longest wait, each up to twice as long at random, for
-#: the server's listen backlog is only 10 deep and a cloud of agents loses it at the same moment.
+#: the server's listen backlog is only 10 deep and a cloud of agents loses it at the same moment. The few who write
+#: look for the new leader in all places, every time that theirs is gone.
 _BACKOFF = {"unix": (50, 200), "tcp": (1000, 4000), "ssl": (1000, 4000)}
+_WRITERS_BACKOFF = (50, 150)
 _PROBE_MS = 5000
 #: How many rows are taken in before other green threads get a turn: a few milliseconds' worth.
 _ROWS_AT_ONCE = 250
@@ -63,7 +65,7 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
         super().__init__(remotes, helper, probe_interval=_PROBE_MS, leader_only=leader_only)
         session = self._session
         self._session = FastSession(session.reconnect, session.remotes, self._inspect)
-        _spread_attempts(session.reconnect, remotes)
+        _spread_attempts(session.reconnect, _WRITERS_BACKOFF if leader_only else _backoff(remotes))
         self._replica = replica
         self.news: dict[Kind, dict[str, Row | None]] = {kind: {} for kind in replica.kinds}
 
@@ -147,8 +149,12 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
         self.force_reconnect()
 
 
-def _spread_attempts(reconnect: Any, remotes: str) -> None:
-    first, longest = _BACKOFF.get(remotes.partition(":")[0], _BACKOFF["tcp"])
+def _backoff(remotes: str) -> tuple[int, int]:
+    return _BACKOFF.get(remotes.partition(":")[0], _BACKOFF["tcp"])
+
+
+def _spread_attempts(reconnect: Any, backoff: tuple[int, int]) -> None:
+    first, longest = backoff
     reconnect.min_backoff = round(first * random.uniform(1, 2))
     reconnect.max_backoff = round(longest * random.uniform(1, 2))
 

@@ -78,10 +78,10 @@ class Node:
 
 
 class Cluster:
-    """Three members."""
+    """Some members; `options` of sgctl-db say who asks them."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        self.nodes = nodes
+    def __init__(self, nodes: Sequence[Node], options: Sequence[str] = ()) -> None:
+        self.nodes, self.options = nodes, options
 
     @property
     def remotes(self) -> str:
@@ -90,7 +90,7 @@ class Cluster:
 
     def standing(self) -> list[dict[str, Any]]:
         """What `sgctl-db status` says about each."""
-        said = tool("status", f"--db={self.remotes}", "--output=json", status=None)
+        said = tool("status", f"--db={self.remotes}", "--output=json", *self.options, status=None)
         return list(json.loads(said))
 
     def leader(self) -> Node:
@@ -108,7 +108,7 @@ class Cluster:
 
 @contextmanager
 def cluster(directory: Path, *options: str, kind: str = "tcp") -> Iterator[Cluster]:
-    """Three nodes, the first of which begins the cluster."""
+    """Three nodes, the first of which begins the cluster; `options` are those of TLS."""
     with ExitStack() as stack:
         nodes: list[Node] = []
         for name in "abc":
@@ -116,7 +116,7 @@ def cluster(directory: Path, *options: str, kind: str = "tcp") -> Iterator[Clust
             node.options = (*options, f"--db-cluster-local={node.address}")
             node.options += (f"--db-cluster-join={nodes[0].address}",) if nodes else ()
             nodes.append(stack.enter_context(node))
-        found = Cluster(nodes)
+        found = Cluster(nodes, options)
         until(found.complete, "all members")
         yield found
 

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster of three `sgctl-manager sgctl.db`: its leader is killed while tenants write, its members come and go."""
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count, takewhile
+from pathlib import Path
+
+import pytest
+from cs import CloudStack, CloudStackApiException
+
+from sgctl.errors import Unavailable
+from sgctl.model import Account, Group, Host
+from sgctl.store import Database, Insert, Interest, Update
+from tests.functional.api_servers import Server, until
+from tests.functional.db_nodes import Cluster, Node, cluster, tool
+from tests.functional.store_server import ACME, eventually
+from tests.unit.store_rows import account, group, uid
+
+HOST = Host(id=uid("host h1"), name="h1")
+LOAD = account("load")
+LIMIT = 3.0
+"""Seconds after which the API must write again when the leader was killed."""
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("db")) as found:
+        yield found
+
+
+class Tenant(threading.Thread):
+    """Makes groups by the API, one after the other, and remembers which of them were acknowledged, and when."""
+
+    def __init__(self, client: CloudStack, name: str) -> None:
+        super().__init__(daemon=True)
+        self.client, self.prefix = client, name
+        self.made: dict[str, float] = {}
+        self.troubles: list[str] = []
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        for number in range(100_000):
+            if self._ended.is_set():
+                return
+            name = f"{self.prefix}{number}"
+            try:
+                self.client.createSecurityGroup(name=name)
+                self.made[name] = time.monotonic()
+            except CloudStackApiException as error:
+                self.troubles.append(str(error))
+                time.sleep(0.02)
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join(20)
+        assert not self.is_alive()
+
+    def silence_after(self, moment: float) -> float:
+        """Seconds from a moment to the first acknowledgement of a request that was answered after it."""
+        return min(at for at in self.made.values() if at > moment + 0.05) - moment
+
+
+@pytest.fixture
+def api(three: Cluster, tmp_path: Path) -> Iterator[Server]:
+    with Server(tmp_path / "api", db=three.remotes) as server:
+        yield server
+
+
+@pytest.fixture
+def agent(three: Cluster) -> Iterator[Database]:
+    """An agent's end of the database, with its Host row."""
+    interest = Interest()
+    interest.watch(host="h1", nics=frozenset())
+    with Database(three.remotes, interest=interest) as database:
+        assert database.wait_insync(15)
+        database.write([Insert(HOST)])
+        yield database
+
+
+@pytest.fixture
+def tenants(api: Server) -> Iterator[list[Tenant]]:
+    found = [Tenant(api.admin(), name) for name in ("x", "y")]
+    for tenant in found:
+        tenant.start()
+    yield found
+    for tenant in found:
+        tenant.end()
+
+
+def test_the_leader_dies_under_load(three: Cluster, api: Server, agent: Database, tenants: list[Tenant]) -> None:
+    """Twice: nothing acknowledged is lost, the API writes again in seconds, an agent notices nothing but a delay."""
+    for turn in range(1, 3):
+        until(lambda: all(len(tenant.made) > 5 for tenant in tenants), "tenants write")
+        leader = three.leader()
+        killed = time.monotonic()
+        leader.stop(signal.SIGKILL)
+        time.sleep(LIMIT)
+        silences = [tenant.silence_after(killed) for tenant in tenants]
+        assert max(silences) < LIMIT, silences
+        agent.write([Update(Host, HOST.id, {"seen": turn})], deadline=10)
+        leader.start()
+        until(three.complete, "the killed member comes back")
+    for tenant in tenants:
+        tenant.end()
+    acknowledged = {name for tenant in tenants for name in tenant.made}
+    listed = {one["name"] for one in api.admin().listSecurityGroups(fetch_list=True)}
+    assert acknowledged <= listed
+    with Database(three.remotes) as fresh:
+        assert fresh.wait_insync(15)
+        assert acknowledged <= {one.name for one in fresh.replica.all(Group)}
+        assert fresh.replica.get(Host, HOST.id) == replace(HOST, seen=2)
+
+
+def test_nothing_that_was_acknowledged_is_lost(three: Cluster) -> None:
+    """A writer of the store, which gets its answers faster than the API's tenants; each member has them all."""
+    done: list[str] = []
+    killed: Node | None = None
+    with Database(three.remotes) as writer:
+        assert writer.wait_insync(15)
+        writer.write([Insert(LOAD)])
+        end = time.monotonic() + 4
+        for number in takewhile(lambda _: time.monotonic() < end, count()):
+            if number == 100:
+                killed = three.leader()
+                killed.stop(signal.SIGKILL)
+            done += _made(writer, group(f"load{number}", LOAD))
+    assert killed is not None and len(done) > 150
+    killed.start()
+    until(three.complete, "the killed member comes back")
+    for node in three.nodes:
+        with Database(node.remote, leader_only=False) as reader:
+            assert reader.wait_insync(15)
+            eventually(lambda: set(done) <= reader.replica.ids(Group))
+
+
+def _made(writer: Database, new: Group) -> list[str]:
+    """Its id, if the write was acknowledged."""
+    try:
+        writer.write([Insert(new)])
+    except Unavailable:
+        return []
+    return [new.id]
+
+
+def test_agents_read_from_a_relay_and_write_through_it(three: Cluster, tmp_path: Path) -> None:
+    interest = Interest()
+    interest.watch(host="h2", nics=frozenset())
+    with Node(tmp_path / "relay", f"--db-relay-of={three.remotes}") as relay:
+        with Database(relay.remote, interest=interest) as agent, Database(three.remotes) as writer:
+            assert agent.wait_insync(15) and writer.wait_insync(15)
+            agent.write([Insert(Host(id=uid("host h2"), name="h2"))])
+            eventually(lambda: writer.replica.get(Host, uid("host h2")) is not None)
+            writer.write([Update(Host, uid("host h2"), {"applied": 7})])
+            eventually(lambda: agent.replica.one(Host, name="h2").applied == 7)  # type: ignore[union-attr]
+        with Database(relay.remote) as strict:
+            assert not strict.wait_insync(2), "a writer must not be content with a relay"
+        assert "relay" in tool("status", f"--db={three.remotes},{relay.remote}")
+
+
+def test_a_stand_alone_database_becomes_a_cluster(tmp_path: Path) -> None:
+    node = Node(tmp_path / "one")
+    with node, Database(node.remote) as database:
+        assert database.wait_insync(10)
+        database.write([Insert(ACME)])
+    node.options = (f"--db-cluster-local={node.address}",)
+    with node, Database(node.remote) as database:
+        assert database.wait_insync(10)
+        assert database.replica.all(Account) == [ACME]
+    assert (node.directory / "sg.db.standalone").exists()
+    node.options = ("--db-cluster-local=tcp:127.0.0.1:1",)
+    with pytest.raises(AssertionError, match=f"belongs to the member {node.address}"):
+        node.start()
+    node.options = ()
+    with pytest.raises(AssertionError, match="give its address, --db-cluster-local"):
+        node.start()
+
+
+def test_a_member_leaves_and_a_dead_one_is_kicked(tmp_path: Path) -> None:
+    with cluster(tmp_path) as found:
+        a, b, c = found.nodes
+        tool("leave", f"--state-dir={c.directory}")
+        until(lambda: c.address not in tool("member", f"--state-dir={a.directory}"), "c has left")
+        c.stop()
+        new = Node(tmp_path / "d", f"--db-cluster-join={a.address},{b.address}")
+        new.options += (f"--db-cluster-local={new.address}",)
+        with new:
+            until(lambda: new.address in tool("member", f"--state-dir={a.directory}"), "d has joined")
+            b.stop(signal.SIGKILL)
+            until(lambda: "Role: leader" in tool("member", f"--state-dir={a.directory}")
+                  or "Role: leader" in tool("member", f"--state-dir={new.directory}"), "a leader")  # fmt: skip
+            tool("kick", f"--state-dir={a.directory}", b.address)
+            until(lambda: b.address not in tool("member", f"--state-dir={a.directory}"), "b has gone")
+
+
+def test_several_managers_of_one_machine_keep_out_of_each_others_way(three: Cluster) -> None:
+    """The fixture's three run side by side; a fourth with the same port or directory says what is wrong."""
+    first = three.nodes[0]
+    twin = Node(first.directory)
+    with pytest.raises(AssertionError, match=f"another sgctl-manager uses the state directory {first.directory}"):
+        twin.start()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", first.port)) == 0, "the first still serves"

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sgctl-db`: copies, schema, status, and what it says when it cannot."""
+
+import json
+import subprocess
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgctl.db.contents import difference
+from sgctl.model import Cloud, Group, Host, Nic, Row
+from sgctl.store import Database, Delete, Insert, Update
+from tests.functional.api_servers import until
+from tests.functional.db_nodes import TOOL, Cluster, Node, cluster, tool
+from tests.functional.store_server import ACME, BASE, DB, HERE, WEB, connected, held, served
+from tests.unit.store_rows import group, uid
+
+HOST = Host(id=uid("host"), name="h1", seen=1)
+VM, NIC, *REST = HERE.machine(ACME, WEB, host="h1")
+ROWS: tuple[Row, ...] = (*BASE, HOST, VM, NIC, *REST, Cloud(id=uid("cloud")))
+
+
+def older_schema(path: Path) -> Path:
+    """The schema as an earlier release might have had it: without a column of today's."""
+    schema = json.loads((files("sgctl") / "sg.ovsschema").read_text())
+    schema["version"] = "0.9.0"
+    del schema["tables"]["Host"]["columns"]["applied"]
+    path.write_text(json.dumps(schema))
+    return path
+
+
+def test_a_backup_brings_everything_back_that_was_asked_for(tmp_path: Path) -> None:
+    """With the same ids; what hosts have reported meanwhile stays."""
+    copy = tmp_path / "copy.db"
+    with served() as server, connected(server) as database:
+        database.write([Insert(row) for row in ROWS])
+        before = held(database)
+        tool("backup", f"--db={server.remote}", str(copy))
+        assert copy.stat().st_mode & 0o777 == 0o600
+        assert "nothing to restore" in tool("restore", f"--db={server.remote}", str(copy))
+        late = group("late", ACME)
+        database.write([Delete(Group, DB.id), Update(Group, WEB.id, {"description": "spoilt"}), Insert(late)])
+        database.write([Update(Nic, NIC.id, {"host": "h2", "since": 5}), Update(Host, HOST.id, {"seen": 2})])
+        assert tool("restore", f"--db={server.remote}", str(copy)) == "3 rows restored\n"
+        until(lambda: database.replica.get(Group, late.id) is None, "the replica follows")
+        after = held(database)
+        assert after.pop(Nic) == {NIC.id: replace(NIC, host="h2", since=5)}
+        assert after.pop(Host) == {HOST.id: replace(HOST, seen=2)}
+        assert after == {kind: rows for kind, rows in before.items() if kind not in (Nic, Host)}
+
+
+def test_a_backup_begins_a_new_cluster(tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    with served() as server, connected(server) as database:
+        database.write([Insert(row) for row in ROWS])
+        before = held(database)
+        tool("backup", f"--db={server.remote}", str(copy))
+        assert "exists" in tool("backup", f"--db={server.remote}", str(copy), status=1)
+        tool("backup", f"--db={server.remote}", "--force", str(copy))
+    node = Node(tmp_path / "node")
+    node.directory.mkdir()
+    copy.rename(node.directory / "sg.db")
+    node.options = (f"--db-cluster-local={node.address}",)
+    with node, Database(node.remote) as fresh:
+        assert fresh.wait_insync(10)
+        assert held(fresh) == before
+
+
+def test_a_restore_of_an_older_release_is_converted(tmp_path: Path) -> None:
+    old, schema = tmp_path / "old.db", older_schema(tmp_path / "schema")
+    subprocess.run(["ovsdb-tool", "create", str(old), str(schema)], check=True)
+    row = {"op": "insert", "table": "Account", "uuid": ACME.id, "row": {"name": "acme", "name_key": "acme"}}
+    subprocess.run(["ovsdb-tool", "transact", str(old), json.dumps(["SG", row])], check=True, capture_output=True)
+    with served() as server, connected(server) as database:
+        assert tool("restore", f"--db={server.remote}", str(old)) == "1 rows restored\n"
+        until(lambda: database.replica.all(type(ACME)) == [ACME], "the account")
+
+
+def test_a_running_cluster_gets_a_newer_schema(tmp_path: Path) -> None:
+    """Without a stop: who follows the database goes on."""
+    schema = older_schema(tmp_path / "schema")
+    first = tmp_path / "a"
+    first.mkdir()
+    node = Node(first)
+    node.options = (f"--db-cluster-local={node.address}",)
+    subprocess.run(["ovsdb-tool", "create-cluster", f"{first}/sg.db", schema, node.address], check=True)
+    with node:
+        second = Node(tmp_path / "b", f"--db-cluster-join={node.address}")
+        second.options += (f"--db-cluster-local={second.address}",)
+        with second:
+            both = Cluster([node, second])
+            until(both.complete, "both members")
+            until(lambda: "its schema is 0.9.0, ours 1.1.0: run sgctl-db convert" in node.log, "a word about it")
+            assert {one["schema"] for one in both.standing()} == {"0.9.0"}
+            assert tool("convert", f"--db={both.remotes}") == "converted\n"
+            assert "already" in tool("convert", f"--db={both.remotes}")
+            until(lambda: {one["schema"] for one in both.standing()} == {"1.1.0"}, "all know the new schema")
+            with Database(both.remotes) as database:
+                assert database.wait_insync(10)
+                database.write([Insert(HOST)])
+
+
+def test_a_cluster_is_restored_while_it_runs(tmp_path: Path) -> None:
+    copy = str(tmp_path / "copy.db")
+    with cluster(tmp_path) as three, Database(three.remotes) as database:
+        assert database.wait_insync(10)
+        database.write([Insert(row) for row in ROWS])
+        tool("backup", f"--db={three.remotes}", copy)
+        database.write([Delete(type(row), row.id) for row in (VM, NIC, *REST)])
+        assert tool("restore", f"--db={three.remotes}", copy) == f"{len((VM, NIC, *REST))} rows restored\n"
+        until(lambda: database.replica.get(Nic, NIC.id) == NIC, "the NIC")
+        shown = tool("status", f"--db={three.remotes}")
+        assert shown.count("follower") == 2 and shown.count("leader") == 1
+
+
+def test_status_says_what_is_wrong(tmp_path: Path) -> None:
+    with served() as server:
+        assert "standalone" in tool("status", f"--db={server.remote}")
+        assert json.loads(tool("status", f"--db={server.remote}", "-ojson"))[0]["schema"] == "1.1.0"
+    missing = f"unix:{tmp_path}/none"
+    ended = json.loads(tool("status", f"--db={missing}", "-ojson", status=None))
+    assert ended[0]["trouble"] == "No such file or directory"
+    alone = Node(tmp_path / "alone", "--db-cluster-join=tcp:127.0.0.1:1")
+    alone.options += (f"--db-cluster-local={alone.address}",)
+    with alone:
+        assert "waits for the other servers" in tool("status", f"--db={alone.remote}", status=None)
+        assert "waiting for the others" in alone.log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["backup", "--db=unix:/none", "x.db"], "none of the remotes is"),
+        (["restore", "--db=tcp:127.0.0.1:1", "x.db"], "Connection refused"),
+        (["status", "--db=ssl:127.0.0.1:1"], "need --db-ssl-key"),
+        (["status", "--db=ssl:127.0.0.1:1", "--db-ssl-key=/no", "--db-ssl-cert=/no", "--db-ssl-ca=/no"], "no file /no"),
+        (["status", "--db=nonsense"], "nonsense"),
+        (["member", "--state-dir=/none"], "no database server runs in /none"),
+        (["pki", "host", "h1", "--dir=/none"], "sgctl-db pki init"),
+        (["pki", "host", "a/b", "--dir=/none"], "no name"),
+    ],
+)
+def test_errors_are_one_clear_line(arguments: list[str], text: str) -> None:
+    ended = subprocess.run([TOOL, *arguments], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert text in ended.stderr + ended.stdout
+
+
+def test_a_file_that_is_no_snapshot_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("nonsense")
+    with served() as server:
+        assert "unexpected file format" in tool("restore", f"--db={server.remote}", f"{tmp_path}/x.db", status=1)
+        assert "there is no file" in tool("restore", f"--db={server.remote}", f"{tmp_path}/y.db", status=1)
+
+
+def test_the_difference_of_equal_contents_is_nothing() -> None:
+    rows: dict[str, Any] = {"Host": {"1": {"name": "a", "_version": 1}}}
+    assert list(difference(rows, {"Host": {"1": {"name": "a"}}})) == []
