@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from flows.flow import Action, Flow, Output
-from sgctl.openflow import encode, messages, ofctl, replies
+from flows.meters import FIRST, LAST, MeterSpec
+from sgctl.openflow import encode, messages, meters, ofctl, replies
 from sgctl.openflow.conversation import Channel, Conversation
 from sgctl.openflow.errors import Refused, SwitchError, SwitchGone
 from sgctl.openflow.messages import Tuple
+from sgctl.openflow.meters import Change
 from sgctl.openflow.replies import Installed
 
 DEADLINE = 10.0
@@ -120,6 +122,37 @@ class Switch:
         if refused:
             raise Refused(refused)
         raise SwitchError(f"the switch refused a bundle: {'; '.join(texts.values())}")
+
+    def meter_capacity(self) -> int:
+        """How many meters the switch can have that count packets; 0 if none."""
+        with self._conversation(1) as talk:
+            talk.send(meters.features_request(talk.xid(0)))
+            return meters.capacity(self._answer(talk, 0, self._deadline)[0])
+
+    def meters(self) -> dict[int, MeterSpec]:
+        """The meters with sgctl's numbers."""
+        with self._conversation(1) as talk:
+            talk.send(meters.config_request(talk.xid(0)))
+            answers = self._answer(talk, 0, self._deadline)
+        return {one.number: one for one in meters.configured(answers) if FIRST <= one.number <= LAST}
+
+    def metered(self) -> dict[int, int]:
+        """How many packets each meter has dropped."""
+        with self._conversation(1) as talk:
+            talk.send(meters.stats_request(talk.xid(0)))
+            return meters.dropped(self._answer(talk, 0, self._deadline))
+
+    def change_meters(self, changes: Sequence[tuple[Change, MeterSpec]]) -> dict[int, str]:
+        """Add, modify and delete meters, each for itself; the numbers of those that the switch refused, and why.
+
+        With a meter the switch deletes the flows that use it.
+        """
+        count = len(changes)
+        with self._conversation(count + 1) as talk:
+            mods = (meters.meter_mod(change, one, talk.xid(index)) for index, (change, one) in enumerate(changes))
+            talk.send(*mods, messages.barrier(talk.xid(count)))
+            self._answer(talk, count, self._deadline)
+            return {changes[index][1].number: replies.error_text(error) for index, error in talk.errors.items()}
 
     def drain(self, deadline: float | None = None) -> None:
         """Wait until the switch has processed everything sent so far."""

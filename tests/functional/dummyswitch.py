@@ -104,9 +104,9 @@ class DummySwitch:
             self._meters.add(number)
         self._sandbox.ofctl("replace-flows", BRIDGE, "-", text=lines)
 
-    def differences(self, flows: Path) -> str:
-        """What ovs-ofctl finds different between the switch and a file of flows."""
-        return self._sandbox.ofctl("diff-flows", BRIDGE, str(flows))
+    def differences(self, flows: Path) -> list[str]:
+        """What is different between the switch and a file of flows."""
+        return self._sandbox.differences(BRIDGE, flows)
 
     def send(self, frame: bytes, port: int) -> None:
         """Let a frame come in by a port. No cached datapath flow decides over it: learned flows count at once."""

@@ -58,7 +58,7 @@ def test_read_back(real: DummySwitch, bridge: Bridge, tmp_path: Path) -> None:
     real.load(flows)
     sent = tmp_path / "sent"
     sent.write_text("".join(f"{flow}\n" for flow in flows))
-    assert real.differences(sent) == ""
+    assert real.differences(sent) == []
 
 
 def without_rules(policy: Policy) -> Policy:

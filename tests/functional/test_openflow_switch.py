@@ -12,6 +12,8 @@ import pytest
 
 from flows.fields import ETH_SRC, IN_PORT, IPV4_SRC, SRC_PORT
 from flows.flow import Controller, Ct, Flow, Goto, Match, Output
+from flows.meters import meters
+from sgctl.openflow.meters import Change
 from tests import openflow_flows
 from tests.functional.openflow_remote import Failed, Remote
 from tests.functional.vswitch_sandbox import Sandbox, eventually
@@ -63,11 +65,13 @@ def cookies(switch: Remote) -> set[int]:
 
 @pytest.mark.parametrize("flows", [openflow_flows.every(), flow_world.flows_of()], ids=["every action", "pipeline"])
 def test_the_switch_holds_what_the_flows_say(sandbox: Sandbox, switch: Remote, flows: tuple[Flow, ...]) -> None:
-    flows = tuple(replace(flow, cookie=0x5C << 56 | number) for number, flow in enumerate(flows))
+    flows = tuple(replace(flow, cookie=0x5C << 56 | number, expires=0) for number, flow in enumerate(flows))
+    wanted = [spec for unit in flow_world.UNITS for spec in meters(unit, flow_world.BRIDGE)]
+    assert switch.change_meters([(Change.ADD, spec) for spec in wanted if spec.number not in switch.meters()]) == {}
     switch.apply(flows)
     said = sandbox.directory / "said.flows"
     said.write_text("".join(f"cookie={flow.cookie:#x},{flow}\n" for flow in flows))
-    assert sandbox.ofctl("diff-flows", "br0", str(said)) == ""
+    assert sandbox.differences("br0", said) == []
     assert {(one.cookie, one.table, one.priority) for one in switch.flows()} == {
         (flow.cookie, flow.table, flow.priority) for flow in flows
     }

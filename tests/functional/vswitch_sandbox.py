@@ -118,5 +118,18 @@ class Sandbox:
         target = f"unix:{self.directory}/{bridge}.mgmt"
         return self.run("ovs-ofctl", "-O", "OpenFlow14", command, target, *arguments, text=text)
 
+    def differences(self, bridge: str, flows: Path) -> list[str]:
+        """What is different between a bridge and a file of flows.
+
+        ovs-ofctl finds its own ``nw_frag=yes`` different from what a switch has made of it: equal lines are no
+        difference.
+        """
+        command = ["ovs-ofctl", "-O", "OpenFlow14", "diff-flows", f"unix:{self.directory}/{bridge}.mgmt", str(flows)]
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=30)
+        assert done.returncode in (0, 2), done.stderr
+        lines = done.stdout.splitlines()
+        sides = [{line[1:] for line in lines if line.startswith(sign)} for sign in "-+"]
+        return sorted(sides[0] ^ sides[1])
+
     def appctl(self, *arguments: str) -> str:
         return self.run("ovs-appctl", f"--target={self.directory}/ovs-vswitchd.ctl", *arguments)
