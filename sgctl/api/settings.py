@@ -19,4 +19,5 @@ class Settings:
     host_timeout_ms: int = 60_000
     job_keep_ms: int = 3600 * 1000
     job_wait_ms: int = 60_000
+    cut_keep_ms: int = 600_000
     max_body: int = 1 << 20

@@ -9,7 +9,7 @@ import pytest
 from sgctl.api.settings import Settings
 from sgctl.api.sweep import sweep
 from sgctl.model import Cloud as CloudRow
-from sgctl.model import Host, Job, Nic, Vm
+from sgctl.model import Cut, Host, Job, Nic, Vm
 from sgctl.store import Insert, Update
 from tests.unit.api_memory import NOW, Client, Cloud, deploy
 
@@ -116,3 +116,23 @@ def test_old_jobs_and_destroyed_vms_are_forgotten(now: int, left: bool) -> None:
     sweep(world.cloud.memory, KEEP, now=now)  # type: ignore[arg-type]
     assert bool(world.cloud.memory.replica.all(Job)) == left
     assert {vm.id for vm in world.cloud.memory.replica.all(Vm)} == {vm["id"] for vm in vms[0 if left else 1 :]}
+
+
+@pytest.mark.parametrize("way", ["Ingress", "Egress"])
+def test_connections_that_shall_end_are_noted_for_a_while(way: str) -> None:
+    world = World()
+
+    def allow(**params: str) -> str:
+        params = {"securitygroupname": "web", "cidrlist": "10.0.0.0/8", **params}
+        answer = world.user.ok(f"authorizeSecurityGroup{way}", **params)["securitygroup"]
+        return str(answer[f"{way.lower()}rule"][0]["ruleid"])
+
+    kept, ended = allow(), allow(cidrlist="10.0.0.0/9")
+    world.user.ok(f"revokeSecurityGroup{way}", id=kept)
+    assert world.cloud.memory.replica.all(Cut) == []
+    world.user.ok(f"revokeSecurityGroup{way}", id=ended, terminate="true")
+    (row,) = world.cloud.memory.replica.all(Cut)
+    assert row.rule == ended
+    for later, left in ((0, 1), (KEEP.cut_keep_ms, 1), (KEEP.cut_keep_ms + 1, 0)):
+        sweep(world.cloud.memory, KEEP, now=row.created + later)  # type: ignore[arg-type]
+        assert len(world.cloud.memory.replica.all(Cut)) == left

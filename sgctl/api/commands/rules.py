@@ -12,12 +12,13 @@ from sgctl.api.commands.groups import chosen_group, find_group
 from sgctl.api.errors import ApiError, Code, EarlyError, absent, invalid
 from sgctl.api.owners import OWNER, acting, check_scope, demand_access, named_account
 from sgctl.api.params import Param, boolean, ident, integer, table, text, texts
-from sgctl.model import Group, Nic, Rule
+from sgctl.model import Cut, Group, Nic, Rule
 from sgctl.rules import RuleError, Traffic, digest, traffic, words
 
 INGRESS, EGRESS = "ingress", "egress"
 
 _WAIT = boolean("wait", "extension: the job ends only when all hosts with members of the group have installed it")
+_TERMINATE = boolean("terminate", "extension: the connections that the rule has admitted end; default: they go on")
 _AUTHORIZE: tuple[Param, ...] = (
     ident("securitygroupid", "the group; or give securitygroupname"),
     text("securitygroupname", "the group's name"),
@@ -177,9 +178,10 @@ def _check_quota(call: Call, group: Group, new: int) -> None:
 
 @command(
     "revokeSecurityGroupIngress",
-    "Takes an ingress rule back; connections that it has admitted go on.",
+    "Takes an ingress rule back; it admits no new connections.",
     ident("id", "the rule", required=True),
     _WAIT,
+    _TERMINATE,
     mode=Mode.ASYNC,
 )
 def revoke_ingress(call: Call) -> Answer:
@@ -189,9 +191,10 @@ def revoke_ingress(call: Call) -> Answer:
 
 @command(
     "revokeSecurityGroupEgress",
-    "Takes an egress rule back; connections that it has admitted go on.",
+    "Takes an egress rule back; it admits no new connections.",
     ident("id", "the rule", required=True),
     _WAIT,
+    _TERMINATE,
     mode=Mode.ASYNC,
 )
 def revoke_egress(call: Call) -> Answer:
@@ -208,4 +211,6 @@ def _revoke(call: Call, direction: str) -> Answer:
     if rule.direction != direction:
         raise EarlyError(Code.PARAMETER, f"Unable to find {direction} rule {rule.id}: it is an {rule.direction} rule")
     call.draft.delete(rule)
+    if call.args.flag("terminate"):
+        call.draft.insert(Cut(id=new_id(), rule=rule.id, created=call.now))
     return _when_in_force(call, group, None)
