@@ -174,9 +174,10 @@ class Switch:
 
     def flush_connections(self, zone: int, originals: Sequence[Tuple]) -> None:
         """Forget a zone's connections whose original direction is like one of `originals`."""
-        count = len(originals)
+        wanted = [one for original in originals for one in messages.flushable(original)]
+        count = len(wanted)
         with self._conversation(count + 1) as talk:
-            flushes = (messages.ct_flush(zone, one, talk.xid(index)) for index, one in enumerate(originals))
+            flushes = (messages.ct_flush(zone, one, talk.xid(index)) for index, one in enumerate(wanted))
             talk.send(*flushes, messages.barrier(talk.xid(count)))
             self._answer(talk, count, self._deadline)
             self._check(talk, ())
