@@ -28,6 +28,7 @@ class Metrics:
         self.mods = Counter("sgctl_flow_mods", "Flow mods sent.", ["kind"], registry=registry)
         self.bundles = Histogram("sgctl_bundle_seconds", "Time of atomic bundles.", registry=registry)
         self.dropped = Gauge("sgctl_dropped_packets", "Dropped packets.", ["table", "reason"], registry=registry)
+        self.drifts = Counter("sgctl_drifts", "Times that somebody else had changed flows.", registry=registry)
         self.insync = Gauge("sgctl_insync", "1 if the part is in sync.", ["part"], registry=registry)
 
     def applied(self, plan: Plan, seconds: float) -> None:

@@ -21,6 +21,7 @@ from flows.pipeline import build
 from flows.tables import LEARNED_COOKIE
 from sgctl.agent.applied import Applied
 from sgctl.agent.arrivals import Arrivals, carry
+from sgctl.agent.drift import Census
 from sgctl.agent.gather import Gatherer
 from sgctl.agent.local import LocalBridge
 from sgctl.agent.metrics import Metrics
@@ -33,7 +34,7 @@ from sgctl.reconcile import Compiler, Plan, Unbuildable, plan
 from sgctl.world import Decision, Refusal, World
 
 LOG = logging.getLogger(__name__)
-TICK = 5.0
+TICK = 2.0
 """Seconds after which the loop looks around though nobody has woken it."""
 BREATH = 250
 """Units that are built without a break."""
@@ -51,6 +52,7 @@ class Writer:
         self._switch: Switch | None = None
         self._installed: dict[int, int] | None = None
         self._audited = 0.0
+        self._census = Census()
         self._busy = False
         self._built = 0
         self._bridge = Bridge(())
@@ -137,15 +139,27 @@ class Writer:
         The answer belongs to this connection: if it is lost meanwhile, changing the switch fails.
         """
         installed = self._installed
-        if installed is not None and monotonic() - self._audited < AUDIT:
+        if installed is not None and monotonic() - self._audited < AUDIT and not self._drifted(switch, installed):
             return installed
         if installed is None:
             switch.set_fragment_mode()
-        installed = {flow.cookie: flow.table for flow in switch.flows()}
+        seen = switch.flows()
+        installed = {flow.cookie: flow.table for flow in seen}
+        self._census.take(seen, installed)
         if self._switch is not switch:
             raise SwitchGone("the switch has connected anew meanwhile")
         self._installed, self._audited, self._basis = installed, monotonic(), None
         return installed
+
+    def _drifted(self, switch: Switch, installed: Mapping[int, int]) -> bool:
+        """Whether there are more or fewer flows than there should be: somebody else has been at work."""
+        if not self._census.due:
+            return False
+        found = self._census.compare(switch.table_counts(), installed)
+        if found:
+            LOG.warning("somebody else has changed flows: %s", found)
+            self._metrics.drifts.inc()
+        return bool(found)
 
     def _reconcile(self, switch: Switch, installed: dict[int, int], world: World) -> None:
         """Bring the switch to what follows from the world, leaving out what it refuses."""

@@ -25,7 +25,7 @@ ATOMIC_ORDERED = 3
 FRAGMENTS_MATCH = 3
 """Configuration flags: match fragments by nw_frag, the first with its ports (nx-match in ovs-ofctl)."""
 MISS_SEND_LEN = 128
-FLOW_STATS = 1
+FLOW_STATS, TABLE_STATS = 1, 3
 ALL_TABLES = 0xFF
 CHUNK = 60_000
 """How many bytes to hand to the connection at once: its queue is short, but knows no limit of bytes."""
@@ -67,6 +67,11 @@ def flow_stats(xid: int, *, table: int = ALL_TABLES, cookie: int = 0, mask: int 
     """Ask for the flows of a table, or of all, whose cookie is `cookie` in the bits of `mask`."""
     wanted = pack("!B3xII4xQQ", table, ANY_PORT, ANY_GROUP, cookie, mask) + match(Match())
     return message(MULTIPART_REQUEST, xid, pack("!HH4x", FLOW_STATS, 0) + wanted)
+
+
+def table_stats(xid: int) -> bytes:
+    """Ask how many flows each table has."""
+    return message(MULTIPART_REQUEST, xid, pack("!HH4x", TABLE_STATS, 0))
 
 
 def packet_out(data: bytes, of: Sequence[Action], xid: int) -> bytes:

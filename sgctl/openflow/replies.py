@@ -17,6 +17,7 @@ MULTIPART_HEAD = 16
 _MORE = 1
 _EXPERIMENTER = 0xFFFF
 _ENTRY = Struct("!HB9xH10xQQQ")
+_TABLE = Struct("!B3xI16x")
 
 
 class Installed(NamedTuple):
@@ -40,6 +41,12 @@ def flow_entries(replies: Iterable[bytes]) -> Iterator[Installed]:
                 raise ValueError(f"flow statistics of {size} bytes")
             yield Installed(cookie, table, priority, packets, octets)
             offset += size
+
+
+def table_counts(replies: Iterable[bytes]) -> dict[int, int]:
+    """The number of flows of each table that has any."""
+    tables = (one for data in replies for one in _TABLE.iter_unpack(data[MULTIPART_HEAD:]))
+    return {table: count for table, count in tables if count}
 
 
 def more_follows(multipart: bytes) -> bool:

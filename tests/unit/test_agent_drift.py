@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Somebody else's changes show in the number of flows."""
+
+from flows.tables import CLASSIFIER, DHCP_WAITING, OUTPUT
+from sgctl.agent.drift import Census
+from sgctl.openflow.replies import Installed
+
+SEEN = [Installed(1, CLASSIFIER.id, 5, 0, 0), Installed(2, OUTPUT.id, 5, 0, 0)]
+FOREIGN = [Installed(0, 250, priority, 0, 0) for priority in (1, 2, 3)]
+COOKIES = {flow.cookie: flow.table for flow in (*SEEN, *FOREIGN)}
+COUNTS = {CLASSIFIER.id: 1, OUTPUT.id: 1, 250: 3}
+
+
+def census() -> Census:
+    taken = Census()
+    taken.take([*SEEN, *FOREIGN], COOKIES)
+    return taken
+
+
+def test_what_was_read_and_what_we_have_changed_ourselves_is_no_drift() -> None:
+    taken = census()
+    assert taken.compare(COUNTS, COOKIES) == ""
+    assert taken.compare(COUNTS | {CLASSIFIER.id: 2}, COOKIES | {7: CLASSIFIER.id}) == ""
+    assert not taken.due
+
+
+def test_deleted_and_added_flows_are_noticed() -> None:
+    assert census().compare({OUTPUT.id: 1, 250: 3}, COOKIES) == "CLASSIFIER has 0, not 1"
+    assert census().compare(COUNTS | {250: 4, 9: 1}, COOKIES) == "9 has 1, not 0, 250 has 4, not 3"
+
+
+def test_flows_that_come_and_go_by_themselves_do_not_count() -> None:
+    assert census().compare(COUNTS | {DHCP_WAITING.id: 8}, COOKIES) == ""
