@@ -21,7 +21,7 @@ from ovs.poller import Poller
 from sgctl.errors import Unavailable
 from sgctl.model import TABLES
 from sgctl.store.changes import Change, Guard, operations
-from sgctl.store.interest import DECISIVE, KINDS, Interest, Watch, conditions
+from sgctl.store.interest import DECISIVE, KINDS, Conditions, Interest, Watch
 from sgctl.store.link import SgIdl
 from sgctl.store.replica import News, Replica
 from sgctl.store.requests import Alarm, Request
@@ -52,7 +52,7 @@ class Database:
     ) -> None:
         self.replica = Replica(TABLES if interest is None else KINDS)
         self.remotes = remotes
-        self._interest = interest
+        self._interest, self._conditions = interest, Conditions()
         self._deadline, self._patience = deadline, patience
         if tls is not None:
             identify(tls)
@@ -67,7 +67,7 @@ class Database:
         self._thread = Thread(target=self._serve, name="sgctl-store", daemon=True)
         if interest is not None:
             interest.on_watch = self._watch
-            self._idl.demand(conditions(None, self.replica))
+            self._idl.demand(self._conditions.of(None, self.replica))
 
     def start(self) -> None:
         """Begin to connect; returns at once."""
@@ -203,7 +203,7 @@ class Database:
             self._settled = False
         elif decisive or not self._settled or interest.watched is not self._followed:
             self._followed = interest.watched
-            self._idl.demand(conditions(self._followed, self.replica))
+            self._idl.demand(self._conditions.of(self._followed, self.replica))
             self._settled = self._idl.agreed and self._followed is not None
         return self._settled
 

@@ -2,7 +2,7 @@
 """Which rows an agent needs, as monitor conditions: cost follows what is on this host, not the size of the cloud.
 
 Conditions depend on rows that earlier conditions brought: NICs name groups, groups have rules, rules name groups. So
-`conditions` is a pure function of what is here, asked again after each change; when it gives what the server has
+`Conditions.of` is a pure function of what is here, asked again after each change; when it gives what the server has
 already agreed to, all rounds are complete. Leaving shrinks them the same way.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
+from sgctl.memo import Last
 from sgctl.model import Account, Address, Cloud, Cut, Group, Handover, Host, Member, Nic, Pod, Range, Rule, Vm, Zone
 from sgctl.store.columns import Json, Kind
 from sgctl.store.replica import Replica
@@ -19,9 +19,8 @@ from sgctl.store.replica import Replica
 #: What an agent replicates; other tables are not even registered.
 KINDS: tuple[Kind, ...] = (Cloud, Zone, Pod, Range, Account, Group, Rule, Vm, Nic, Address, Member, Host, Handover, Cut)
 #: The kinds that conditions are worked out from. Members, the many, are not among them.
-DECISIVE: frozenset[Kind] = frozenset({Pod, Group, Rule, Vm, Nic, Handover})
+DECISIVE: frozenset[Kind] = frozenset({Pod, Group, Rule, Nic, Handover})
 
-Conditions: TypeAlias = Mapping[Kind, Json]
 _ALL: Json = [True]
 _NONE: Json = [False]
 
@@ -51,35 +50,64 @@ class Interest:
             self.on_watch()
 
 
-def conditions(watch: Watch | None, replica: Replica) -> Conditions:
-    """The condition per kind that follows from what is here now."""
-    if watch is None:
-        return dict.fromkeys(KINDS, _NONE)
-    nics = {nic.id: nic for nic in replica.find(Nic, host=watch.host)}
-    nics |= {id: nic for id in watch.nics if (nic := replica.get(Nic, id))}
-    own = {group for nic in nics.values() for group in nic.groups}
-    peers = {rule.peer for group in own for rule in replica.find(Rule, group=group) if rule.peer}
-    accounts = {group.account for id in own | peers if (group := replica.get(Group, id))}
-    vms = {nic.vm for nic in nics.values()}
-    pods = {nic.pod for nic in nics.values()} | {vm.pod for id in vms if (vm := replica.get(Vm, id))}
-    zones = {pod.zone for id in pods if (pod := replica.get(Pod, id))}
-    left = {row.nic for row in replica.find(Handover, host=watch.host) if row.nic}
-    hosts = {watch.host} | {nic.host for nic in nics.values() if nic.host}
-    clauses: dict[Kind, list[Json]] = {
-        Host: [["name", "==", name] for name in sorted(hosts)],
-        Nic: [["host", "==", watch.host], *_any("_uuid", watch.nics | left)],
-        Handover: [["host", "==", watch.host], *_any("nic", nics)],
-        Address: _any("nic", nics),
-        Member: [*_any("nic", nics), *_any("group", peers)],
-        Vm: _any("_uuid", vms),
-        Pod: _any("_uuid", pods),
-        Range: _any("pod", pods),
-        Zone: _any("_uuid", zones),
-        Group: _any("_uuid", own | peers),
-        Rule: _any("group", own),
-        Account: _any("_uuid", accounts | {nic.account for nic in nics.values()}),
-    }
-    return {Cloud: _ALL, Cut: _ALL, **{kind: found or _NONE for kind, found in clauses.items()}}
+class Conditions:
+    """Works out the condition per kind from what is here now; equal NICs have equal clauses, which are kept."""
+
+    def __init__(self) -> None:
+        self._about = Last(_About.of)
+
+    def of(self, watch: Watch | None, replica: Replica) -> Mapping[Kind, Json]:
+        """The conditions that follow from this interest and these rows."""
+        if watch is None:
+            return dict.fromkeys(KINDS, _NONE)
+        here = replica.find(Nic, host=watch.host)
+        ids = [nic.id for nic in here]
+        # Whoever is here already has been asked for by the host: so most conditions stay short.
+        named = watch.nics.difference(ids)
+        about = self._about((*here, *(nic for id in sorted(named) if (nic := replica.get(Nic, id)))))
+        peers = {rule.peer for group in about.groups for rule in replica.find(Rule, group=group) if rule.peer}
+        groups = about.groups | peers
+        accounts = about.accounts | {group.account for id in groups if (group := replica.get(Group, id))}
+        zones = {pod.zone for id in about.pods if (pod := replica.get(Pod, id))}
+        left = {row.nic for row in replica.find(Handover, host=watch.host) if row.nic}
+        clauses: dict[Kind, list[Json]] = {
+            Host: [["name", "==", name] for name in sorted(about.hosts | {watch.host})],
+            Nic: [["host", "==", watch.host], *_any("_uuid", named | left.difference(ids))],
+            Handover: [["host", "==", watch.host], *about.nic_clauses],
+            Address: about.nic_clauses,
+            Member: _any("group", peers),
+            Vm: about.vm_clauses,
+            Pod: _any("_uuid", about.pods),
+            Range: _any("pod", about.pods),
+            Zone: _any("_uuid", zones),
+            Group: _any("_uuid", groups),
+            Rule: _any("group", about.groups),
+            Account: _any("_uuid", accounts),
+        }
+        return {Cloud: _ALL, Cut: _ALL, **{kind: found or _NONE for kind, found in clauses.items()}}
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What follows from the NICs alone."""
+
+    groups: frozenset[str]
+    pods: frozenset[str]
+    accounts: frozenset[str]
+    hosts: frozenset[str]
+    nic_clauses: list[Json]
+    vm_clauses: list[Json]
+
+    @classmethod
+    def of(cls, nics: tuple[Nic, ...]) -> _About:
+        return cls(
+            groups=frozenset().union(*{nic.groups for nic in nics}),
+            pods=frozenset(nic.pod for nic in nics),
+            accounts=frozenset(nic.account for nic in nics),
+            hosts=frozenset(nic.host for nic in nics if nic.host),
+            nic_clauses=_any("nic", (nic.id for nic in nics)),
+            vm_clauses=_any("_uuid", {nic.vm for nic in nics}),
+        )
 
 
 def _any(column: str, ids: Iterable[str]) -> list[Json]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 from ovs.db.idl import SchemaHelper
 from ovsdbapp import exceptions
@@ -20,6 +21,7 @@ from sgctl.vswitch.bridge import BridgeSettings, Prepare, Release
 from sgctl.vswitch.errors import VSwitchError
 from sgctl.vswitch.schema import schema
 
+T = TypeVar("T")
 LOG = logging.getLogger(__name__)
 OFPORT_MAX = 0xFEFF
 """The last number of a real port; above are the reserved ones, among them the bridge's own (LOCAL)."""
@@ -48,6 +50,8 @@ class LocalSwitch:
         self._thread = threading.Thread(target=self._start, name="local-switch", daemon=True)
         self._callbacks: list[Callable[[], None]] = []
         self._snapshot: VSwitch | None = None
+        self._bridges, self._ports = _Made(lambda row: list(row.ports)), _Made(lambda row: list(row.interfaces))
+        self._interfaces = _Made(_local_port)
         self._told: tuple[bool, VSwitch | None] = (False, None)
 
     def start(self) -> None:
@@ -115,15 +119,39 @@ class LocalSwitch:
                 callback()
 
     def _read(self) -> VSwitch:
+        """Look at what has changed; with hundreds of ports everything takes long to look at."""
+        touched, self._idl.touched = self._idl.touched, set()
+        for made in (self._bridges, self._ports, self._interfaces):
+            made.forget(touched)
         for row in self._idl.tables["Bridge"].rows.values():
             if row.name == self.bridge:
-                ports = sorted(self._ports(row), key=lambda port: port.uuid)
-                return VSwitch(datapath_id=_datapath_id(row), ports=tuple(ports))
+                interfaces = [one for port in self._bridges.of(row) for one in self._ports.of(port)]
+                ports = [self._interfaces.of(one) for one in interfaces]
+                ports.sort(key=lambda port: port.uuid)
+                return VSwitch(
+                    datapath_id=_datapath_id(row), ports=tuple(port for port in ports if port.name != self.bridge)
+                )
         return VSwitch()
 
-    def _ports(self, bridge: Any) -> Iterator[LocalPort]:
-        for port in bridge.ports:
-            yield from (_local_port(row) for row in port.interfaces if row.name != self.bridge)
+
+class _Made(Generic[T]):
+    """What was made of each row of a table, until the row changes."""
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self._kept: dict[UUID, tuple[Any, T]] = {}
+
+    def forget(self, ids: Iterable[UUID]) -> None:
+        """These rows have changed, or are gone."""
+        for id in ids:
+            self._kept.pop(id, None)
+
+    def of(self, row: Any) -> T:
+        """After a new connection the rows are new objects, and all is made again."""
+        kept = self._kept.get(row.uuid)
+        if kept is None or kept[0] is not row:
+            kept = self._kept[row.uuid] = (row, self._make(row))
+        return kept[1]
 
 
 class _Idl(OvsdbIdl):  # type: ignore[misc]
@@ -131,6 +159,7 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
 
     def __init__(self, connection: str, helper: SchemaHelper, after: Callable[[bool], None]) -> None:
         super().__init__(connection, helper)
+        self.touched: set[UUID] = set()
         self._after = after
         self._session.reconnect.set_backoff(BACKOFF, BACKOFF)
 
@@ -141,6 +170,11 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
         return bool(
             self.state == self.IDL_S_MONITORING and session.is_connected() and session.get_seqno() == self._last_seqno
         )
+
+    def notify(self, event: str, row: Any, updates: Any = None) -> None:
+        """A row has come, changed or gone."""
+        self.touched.add(row.uuid)
+        super().notify(event, row, updates)
 
     def run(self) -> bool:
         """Process messages."""
