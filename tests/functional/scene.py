@@ -154,4 +154,4 @@ def _watch(scene: Scene, wire: Guest) -> None:
     ports = scene.cloud.pod(1).segment.ports
     for number in (1, 2):
         device = ports[f"hv{number}.eth1"]
-        scene.sniffers[f"out{number}"] = Sniffer(wire, wire.call("sniff", device=device, promiscuous=True))
+        scene.sniffers[f"out{number}"] = wire.sniff(device)

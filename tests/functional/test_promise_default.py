@@ -8,7 +8,18 @@ import pytest
 from devstack.lab import Lab, Network
 from devstack.lab.cloud import Cloud, Machine
 from sgctl.cli.errors import ApiError
-from tests.functional.promised import BOTH, WORLD, allow, boot, expect, order, promised_cloud, regroup, revoke, server_of
+from tests.functional.promised import (
+    BOTH,
+    WORLD,
+    allow,
+    boot,
+    expect,
+    order,
+    promised_cloud,
+    regroup,
+    revoke,
+    server_of,
+)
 
 pytestmark = pytest.mark.usefixtures("in_force")
 SERVICES = ("tcp/80", "udp/53", "icmp")

@@ -40,7 +40,7 @@ def rarp(sender: Host, to: str = BROADCAST, **fields: object) -> Packet:
 
 
 def test_honest_arp_reaches_the_one_it_concerns(scene: Scene) -> None:
-    mallory, alice, bob, stray = scene.mallory, scene.alice, scene.bob, scene.stray
+    mallory, alice, bob = scene.mallory, scene.alice, scene.bob
     frames = {
         "who has alice": arp(mallory, BROADCAST, 1, pdst=alice.ip),
         "who has bob": arp(mallory, BROADCAST, 1, pdst=bob.ip),

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import pytest
 from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.dhcp6 import (
+    DUID_LL,
     DHCP6_Advertise,
     DHCP6_RelayForward,
     DHCP6_Reply,
     DHCP6_Request,
     DHCP6_Solicit,
     DHCP6OptClientId,
-    DUID_LL,
 )
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6

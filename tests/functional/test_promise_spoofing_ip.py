@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Promise: no VM sends from a MAC or an address that is not its own, nor frames that are not plain IPv4, ARP or IPv6."""
+"""Promise: no VM sends from another's MAC or address, nor frames that are not plain IPv4, ARP or IPv6."""
 
 from collections.abc import Iterator
 
@@ -178,7 +178,21 @@ def odd_frames(mallory: Host, to: Host | str) -> Iterator[tuple[str, Frame]]:
         yield f"PPPoE, {name}", mallory.ether(mac) / PPPoE(sessionid=1) / PPP() / payload
         yield f"802.1Q in SNAP, {name}", snap(mallory, mac, 0x8100, bytes(Dot1Q(vlan=0, type=kind) / payload))
     yield "PPPoE discovery", mallory.ether(mac) / PPPoED()
-    for kind in (0x0801, 0x0842, 0x22F0, 0x6003, 0x809B, 0x8137, 0x886D, 0x888E, 0x88B5, 0x88CC, 0x88F7, 0x8906, 0x9000):
+    for kind in (
+        0x0801,
+        0x0842,
+        0x22F0,
+        0x6003,
+        0x809B,
+        0x8137,
+        0x886D,
+        0x888E,
+        0x88B5,
+        0x88CC,
+        0x88F7,
+        0x8906,
+        0x9000,
+    ):
         yield f"ethertype {kind:#06x}", mallory.ether(mac, kind) / (b"odd" * 20)
     yield "MACsec", mallory.ether(mac, 0x88E5) / (b"\0" * 40)
 

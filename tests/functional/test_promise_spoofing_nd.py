@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from scapy.layers.inet6 import (
     ICMPv6MLQuery,
+    ICMPv6MLQuery2,
     ICMPv6MLReport,
     ICMPv6MLReport2,
-    ICMPv6MLQuery2,
     ICMPv6ND_NA,
     ICMPv6ND_NS,
     ICMPv6ND_RA,
-    ICMPv6ND_RS,
     ICMPv6ND_Redirect,
+    ICMPv6ND_RS,
     ICMPv6NDOptDstLLAddr,
     ICMPv6NDOptPrefixInfo,
     ICMPv6NDOptSrcLLAddr,
@@ -92,6 +92,7 @@ def report(sender: Host, src: str = "") -> Packet:
 
 def test_honest_discovery_reaches_the_one_it_concerns(scene: Scene) -> None:
     mallory, alice, bob = scene.mallory, scene.alice, scene.bob
+    solicitation = ICMPv6ND_RS() / ICMPv6NDOptSrcLLAddr(lladdr=mallory.mac)
     frames = {
         "who is alice": asks(mallory, alice.ip6),
         "who is alice, link-locally": asks(mallory, alice.lla, src=mallory.lla),
@@ -106,7 +107,7 @@ def test_honest_discovery_reaches_the_one_it_concerns(scene: Scene) -> None:
         "unsolicited": tells(mallory, ALL_NODES),
         "detection of its own address": asks(mallory, mallory.ip6, src="::", sll=None),
         "detection of its link-local address": asks(mallory, mallory.lla, src="::", sll=None),
-        "router solicitation": to_group(mallory, ALL_ROUTERS) / ICMPv6ND_RS() / ICMPv6NDOptSrcLLAddr(lladdr=mallory.mac),
+        "router solicitation": to_group(mallory, ALL_ROUTERS) / solicitation,
         "router solicitation from nowhere": to_group(mallory, ALL_ROUTERS, src="::") / ICMPv6ND_RS(),
         "MLD report": report(mallory),
         "MLD report from nowhere": report(mallory, "::"),
@@ -241,8 +242,7 @@ def test_the_wire_may_ask_and_answer_but_not_be_a_vm(scene: Scene) -> None:
     }  # fmt: skip
     claims = {
         "NA for mallory": tells(stray, alice, target=mallory.ip6),
-        "NA for mallory with two tll": tells(stray, alice, target=mallory.ip6)
-        / ICMPv6NDOptDstLLAddr(lladdr=stray.mac),
+        "NA for mallory with two tll": tells(stray, alice, target=mallory.ip6) / ICMPv6NDOptDstLLAddr(lladdr=stray.mac),
         "NA for mallory's link-local": tells(stray, alice, target=mallory.lla),
         "NA from mallory": tells(stray, alice, src=mallory.ip6),
         "NS from mallory": asks(stray, alice.ip6, src=mallory.ip6),
