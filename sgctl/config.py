@@ -224,8 +224,6 @@ def _split(remotes: str) -> tuple[str, ...]:
 
 
 def _check(settings: Settings) -> None:
-    if settings.ovsdb_connection.partition(":")[0] not in ("unix", "tcp", "ssl"):
-        raise OptionError(f"--ovsdb-connection {settings.ovsdb_connection}: must start with unix:, tcp: or ssl:")
     if not settings.host.strip() or not settings.bridge.strip():
         raise OptionError("--host and --bridge must not be empty")
     if settings.api_key and not settings.api_cert:
@@ -238,6 +236,7 @@ def _check(settings: Settings) -> None:
 
 def _check_remotes(settings: Settings) -> None:
     kinds = {
+        "--ovsdb-connection": (settings.ovsdb_connection, ("unix", "tcp", "ssl")),
         "--db": (settings.db, ("unix", "tcp", "ssl")),
         "--db-relay-of": (settings.db_relay_of, ("unix", "tcp", "ssl")),
         "--db-listen": (settings.db_listen, ("punix", "ptcp", "pssl")),

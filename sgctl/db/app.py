@@ -78,9 +78,12 @@ def described(standing: Standing | None) -> str:
 
 
 def set_roles(talk: Talk) -> None:
-    """See that the database says what agents may write; members do this at the same time, and find each other's."""
+    """See that the database says what agents may write; members do this at the same time, and find each other's.
+
+    What operators let others do stays.
+    """
     for _ in range(_ATTEMPTS):
-        todo = list(difference(talk.rows(roles.TABLES), roles.rows()))
+        todo = [one for one in difference(talk.rows(roles.TABLES), roles.rows()) if one["op"] != "delete"]
         if not todo:
             return
         try:

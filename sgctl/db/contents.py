@@ -6,7 +6,8 @@ difference between snapshot and database is worked out, and made in one transact
 meanwhile: agents see the difference only, or nothing.
 
 What is *reported*, rather than asked for, stays as it is: hosts, where NICs are, and jobs. An old word about where a
-NIC is would make its present host close the port. So do what agents may write, and the count of barriers.
+NIC is would make its present host close the port; one that was deleted comes back without a place, and the agent that
+has its port claims it. What agents may write and the count of barriers stay, too.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _KEPT_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "NIC": ("host", "state", "reason", "since"),
     "Cloud": ("sequence",),
 }
+_NOWHERE: Mapping[str, Mapping[str, Json]] = {"NIC": {"host": "", "state": "", "reason": "", "since": 0}}
 _ATTEMPTS = 10
 _SECONDS = 120.0
 
@@ -91,8 +93,12 @@ def merged(live: Tables, snapshot: Tables) -> dict[str, Rows]:
 
 
 def _kept(name: str, live: Rows, snapshot: Rows) -> Rows:
-    columns = _KEPT_COLUMNS.get(name, ())
-    return {id: {**row, **{one: live[id][one] for one in columns if id in live}} for id, row in snapshot.items()}
+    """The snapshot of a table with the reported columns as they are, or as in a new row."""
+    columns, fresh = _KEPT_COLUMNS.get(name, ()), _NOWHERE.get(name, {})
+    return {
+        id: {**row, **({one: live[id][one] for one in columns} if id in live else fresh)}
+        for id, row in _clean(snapshot).items()
+    }
 
 
 def difference(live: Tables, wanted: Tables) -> Iterator[Json]:

@@ -16,6 +16,7 @@ from os_ken.base.app_manager import AppManager
 from os_ken.controller import controller  # noqa: F401 - registers os-ken's options
 
 from sgctl.config import AGENT, DB, PROGRAM, Settings, parse
+from sgctl.db.status import leader
 from sgctl.dbserver import DatabaseServer
 from sgctl.errors import SgctlError
 from sgctl.manager.applications import load
@@ -28,6 +29,7 @@ from sgctl.store import Database, Interest
 LOG = logging.getLogger(__name__)
 CLOSE_DEADLINE = 5.0
 WATCH = 5.0
+EXPLAIN = 5.0
 #: os-ken would listen on all addresses and would never notice a dead switch.
 OSKEN_DEFAULTS: Mapping[str, object] = {
     "ofp_listen_host": "127.0.0.1",
@@ -67,11 +69,13 @@ def _run(settings: Settings) -> int:
         database = stack.enter_context(_database(settings, interest))
         services = Services(settings, database, interest, end.fail)
         services.spawn(_watch, database)
+        if interest is None:
+            services.spawn(_explain_absence, database)
         stack.enter_context(_applications(settings, apps, services))
         LOG.info("%s of host %s runs %s", PROGRAM, settings.host, ", ".join(apps))
         error = end.wait()
         if error is None:
-            LOG.info("asked to end; the switch goes on enforcing what it has")
+            LOG.info("asked to end%s", "; the switch goes on enforcing what it has" if AGENT in apps else "")
         else:
             LOG.critical("ends because of an error: %s", error, exc_info=None if _plain(error) else error)
     return 0 if error is None else 1
@@ -82,6 +86,17 @@ def _watch(database: Database) -> None:
     while database.alive:
         eventlet.sleep(WATCH)
     raise RuntimeError("the SG database is not followed any more")
+
+
+def _explain_absence(database: Database) -> None:
+    """Say why there is no database to write to, such as that all remotes are relays."""
+    while True:
+        if not database.wait_insync(EXPLAIN):
+            try:
+                leader(database.remotes)
+            except SgctlError as error:
+                LOG.warning("%s", error)
+        eventlet.sleep(EXPLAIN)
 
 
 def _plain(error: BaseException) -> bool:

@@ -23,7 +23,7 @@ class Node:
 
     def __init__(self, directory: Path, *options: str, kind: str = "tcp", apps: Sequence[str] = ("sgctl.db",)) -> None:
         self.directory, self.options, self.kind, self.apps = directory, options, kind, apps
-        self.port, self.raft = free_port(), free_port()
+        self.port, self.raft, self.agents_port = free_port(), free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -35,6 +35,11 @@ class Node:
     def address(self) -> str:
         """Where other members connect."""
         return f"{self.kind}:127.0.0.1:{self.raft}"
+
+    @property
+    def agents_remote(self) -> str:
+        """Where agents connect."""
+        return f"ssl:127.0.0.1:{self.agents_port}"
 
     @property
     def log(self) -> str:
@@ -107,7 +112,7 @@ class Cluster:
 
 
 @contextmanager
-def cluster(directory: Path, *options: str, kind: str = "tcp") -> Iterator[Cluster]:
+def cluster(directory: Path, *options: str, kind: str = "tcp", agents: bool = False) -> Iterator[Cluster]:
     """Three nodes, the first of which begins the cluster; `options` are those of TLS."""
     with ExitStack() as stack:
         nodes: list[Node] = []
@@ -115,6 +120,7 @@ def cluster(directory: Path, *options: str, kind: str = "tcp") -> Iterator[Clust
             node = Node(directory / name, *options, kind=kind)
             node.options = (*options, f"--db-cluster-local={node.address}")
             node.options += (f"--db-cluster-join={nodes[0].address}",) if nodes else ()
+            node.options += (f"--db-listen-agents=pssl:{node.agents_port}:127.0.0.1",) if agents else ()
             nodes.append(stack.enter_context(node))
         found = Cluster(nodes, options)
         until(found.complete, "all members")

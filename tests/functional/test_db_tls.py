@@ -21,7 +21,7 @@ from sgctl.model import Group, Host
 from sgctl.store import Database, Insert
 from sgctl.tls import Tls
 from tests.functional.agent_rig import Rig
-from tests.functional.api_servers import Server
+from tests.functional.api_servers import Server, until
 from tests.functional.db_nodes import Node, cluster, tool
 from tests.functional.db_pki import Pki, options
 from tests.functional.store_server import ACME, BASE, HERE, WEB
@@ -56,11 +56,17 @@ class Guarded:
         self.remote = f"ssl:127.0.0.1:{port}"
         self.server = DatabaseServer(directory, agents=f"pssl:{port}:127.0.0.1", tls=tls)
 
-    def as_agent(self, tls: Tls, *operations: dict[str, Any], database: str = "SG") -> str:
-        """Transact by the agents' port; the error, empty if there is none."""
-        command = ["ovsdb-client", *tls.options(), "transact", self.remote, json.dumps([database, *operations])]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-        return next((one["error"] for one in json.loads(ended.stdout) if one and "error" in one), "")
+    def as_agent(self, tls: Tls, operation: dict[str, Any], database: str = "SG") -> str:
+        """Transact by the agents' port."""
+        return as_agent(self.remote, tls, operation, database)
+
+
+def as_agent(remote: str, tls: Tls, operation: dict[str, Any], database: str = "SG") -> str:
+    """A transaction's error, empty if there is none."""
+    request = json.dumps([database, operation])
+    command = ["ovsdb-client", "--no-leader-only", *tls.options(), "transact", remote, request]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    return next((one["error"] for one in json.loads(ended.stdout) if one and "error" in one), "")
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +143,8 @@ def test_a_hypervisors_certificate_does_not_make_a_server(tmp_path: Path, self_:
         assert not client.wait_insync(2)
         with pytest.raises(TalkError):
             Talk(thief.remote)
+        command = ["ovsdb-client", *self_.options(), "--timeout=3", "list-dbs", thief.remote]
+        assert subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
 def test_a_cluster_and_its_api_speak_tls_only(tmp_path: Path, self_: Tls) -> None:
@@ -154,6 +162,18 @@ def test_a_cluster_and_its_api_speak_tls_only(tmp_path: Path, self_: Tls) -> Non
             copy = str(tmp_path / "copy.db")
             tool("backup", f"--db={three.remotes}", *options(self_), copy)
             assert "nothing" in tool("restore", f"--db={three.remotes}", *options(self_), copy)
+
+
+def test_every_member_of_a_cluster_checks_agents(tmp_path: Path, self_: Tls, h1: Tls) -> None:
+    """All three write down the role at the same time, and find it there."""
+    with cluster(tmp_path, *options(self_), kind="ssl", agents=True) as three:
+        for node in three.nodes:
+            until(lambda: as_agent(node.agents_remote, h1, HOST_H1) == "", "the role")  # noqa: B023
+            for operation in (MINE, BIND | {"where": []}):
+                assert as_agent(node.agents_remote, h1, operation) == ""
+            stranger = {"op": "insert", "table": "Host", "row": {"name": "h2"}}
+            assert as_agent(node.agents_remote, h1, stranger) == "permission error"
+            assert as_agent(node.agents_remote, h1, {"op": "delete", "table": "Host", "where": []}) == ""
 
 
 class TlsRig(Rig):

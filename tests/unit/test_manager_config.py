@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from oslo_config import cfg
 
 from sgctl.config import OptionError, Settings, parse
+from sgctl.dbfile import Member
 from sgctl.manager.logs import FORMAT, OneLine
+from sgctl.tls import Tls
 
 
 def read(*arguments: str) -> Settings:
@@ -59,6 +62,68 @@ def test_the_switchs_run_directory(
 )
 def test_the_bridge_connects_to_where_we_listen(host: str, controller: str) -> None:
     assert read(f"--ofp-listen-host={host}", "--ofp-tcp-listen-port=7").controller == controller
+
+
+CLUSTER = ("--db-cluster-local=tcp:10.0.0.1:6643", "sgctl.db")
+RELAY = ("--db-relay-of=tcp:10.0.0.1:6641", "sgctl.db")
+
+
+def files(directory: Path) -> list[str]:
+    """Options that name a key and certificates."""
+    (directory / "x.pem").touch()
+    return [f"--db-ssl-{name}={directory}/x.pem" for name in ("key", "cert", "ca")]
+
+
+def test_a_database_of_this_process(tmp_path: Path) -> None:
+    assert read().serves and read("sgctl.db").serves and not read("--db=tcp:a:1").serves
+    member = read(*CLUSTER, "--db-cluster-join=tcp:10.0.0.2:6643,tcp:10.0.0.3:6643").db_member
+    assert member == Member(local="tcp:10.0.0.1:6643", join=("tcp:10.0.0.2:6643", "tcp:10.0.0.3:6643"))
+    assert read(*CLUSTER, "sgctl.agent").serves and read(*RELAY, "sgctl.agent").db_relay_of == "tcp:10.0.0.1:6641"
+    assert read(*CLUSTER, "sgctl.api", "--db=tcp:10.0.0.1:6641,tcp:10.0.0.2:6641").serves
+    guarded = read(*files(tmp_path), "--db-listen-agents=pssl:6642", "--db-listen=pssl:6641")
+    assert guarded.db_tls == Tls(key=f"{tmp_path}/x.pem", cert=f"{tmp_path}/x.pem", ca=f"{tmp_path}/x.pem")
+
+
+def test_openflow_by_tls(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").touch()
+    given = [f"--{name}={tmp_path}/x.pem" for name in ("ctl-privkey", "ctl-cert", "ca-certs")]
+    assert read(*given, "--ofp-ssl-listen-port=7").controller == "ssl:127.0.0.1:7"
+    with pytest.raises(OptionError, match="go together"):
+        read(*given[:2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--db=unix:/x", "--db-cluster-local=tcp:10.0.0.1:1"], "--db-cluster-local is for a database of this process"),
+        (["--db=unix:/x", "--db-relay-of=unix:/y"], "--db-relay-of is for a database of this process"),
+        (["--db=unix:/x", "sgctl.db"], "leave out one of them"),
+        (["--db-cluster-join=tcp:10.0.0.1:1", "sgctl.db"], "needs --db-cluster-local"),
+        (["--db-cluster-local=tcp:host:1", "sgctl.db"], "must be tcp:IP:PORT"),
+        ([*CLUSTER, "--db-cluster-join=ssl:10.0.0.2:1"], "all speak tcp: or all ssl:"),
+        ([*CLUSTER, "--db-cluster-join=tcp:10.0.0.1:6643"], "cannot join itself"),
+        ([*CLUSTER, "--db-relay-of=tcp:10.0.0.1:6641"], "exclude each other"),
+        ([*CLUSTER, "sgctl.api"], "name all members with --db"),
+        ([*RELAY, "sgctl.api"], "name all members with --db"),
+        (["--db-relay-of=x:1", "sgctl.db"], "must start with unix: or tcp: or ssl:"),
+        (["--db-listen=tcp:6641:127.0.0.1"], "must start with punix: or ptcp: or pssl:"),
+        (["--db-listen-agents=ptcp:6642"], "must start with pssl:"),
+        (["--db-listen=pssl:6641"], "needs --db-ssl-key, --db-ssl-cert and --db-ssl-ca"),
+        (["--db=ssl:10.0.0.1:6641"], "needs --db-ssl-key"),
+        (["--ovsdb-connection=ssl:10.0.0.1:6640"], "needs --db-ssl-key"),
+        (["--db-cluster-local=ssl:10.0.0.1:6643", "sgctl.db"], "needs --db-ssl-key"),
+        (["--db-ssl-key=/none"], "go together"),
+        (["--db-ssl-key=/none", "--db-ssl-cert=/none", "--db-ssl-ca=/none"], "cannot read /none"),
+    ],
+)
+def test_database_options_that_do_not_go_together(arguments: list[str], text: str) -> None:
+    with pytest.raises(OptionError, match=re.escape(text)):
+        read(*arguments)
+
+
+def test_a_relay_does_not_check_agents(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="relays do not check"):
+        read(*RELAY, *files(tmp_path), "--db-listen-agents=pssl:6642")
 
 
 @pytest.mark.parametrize(
