@@ -7,16 +7,19 @@ the completion of the command line follow from it. Commands live in `sgctl.api.c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 from sgctl.api.draft import Draft
 from sgctl.api.params import Args, Param
 from sgctl.api.settings import Settings
 from sgctl.model import Account, User
+
+if TYPE_CHECKING:
+    from sgctl.api.rendered import Rendered
 
 Object: TypeAlias = dict[str, Any]
 """A JSON object of an answer."""
@@ -47,10 +50,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Part of a list; `count` is of the whole."""
+    """Part of a list; `count` is of the whole.  Items are objects, or texts that `sgctl.api.rendered` has made."""
 
     count: int
-    items: list[Object]
+    items: Sequence[Object | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Call:
     caller: Caller
     args: Args
     draft: Draft
+    rendered: Rendered
     settings: Settings
     catalogue: tuple[Command, ...]
     now: int

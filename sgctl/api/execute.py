@@ -17,6 +17,7 @@ from sgctl.api.command import Answer, Barrier, Call, Caller, Command, Mode, Obje
 from sgctl.api.draft import Draft
 from sgctl.api.errors import ApiError, Code, EarlyError
 from sgctl.api.params import Args, parse
+from sgctl.api.rendered import Rendered
 from sgctl.api.settings import Settings
 from sgctl.errors import Conflict, Referenced, Stale, StoreError, Unavailable
 from sgctl.model import Job
@@ -42,6 +43,7 @@ class Executor:
         self.settings = settings
         self.clock = clock
         self._commands = commands
+        self._rendered = Rendered(database.replica)
         self._waiter = Waiter(database, settings, clock)
 
     def run(self, caller: Caller, command: Command, given: Mapping[str, str]) -> Object:
@@ -79,7 +81,8 @@ class Executor:
 
     def _call(self, caller: Caller, command: Command, args: Args) -> Call:
         draft = Draft(self.database.replica)
-        return Call(command, caller, args, draft, self.settings, self._commands, round(self.clock() * 1000))
+        now = round(self.clock() * 1000)
+        return Call(command, caller, args, draft, self._rendered, self.settings, self._commands, now)
 
     def _write(self, call: Call) -> None:
         changes, guards = call.draft.changes()

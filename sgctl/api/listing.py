@@ -25,7 +25,7 @@ def breathing(rows: Iterable[T]) -> Iterator[T]:
         yield row
 
 
-def page(call: Call, rows: Iterable[T], view: Callable[[T], Object]) -> Page:
+def page(call: Call, rows: Iterable[T], view: Callable[[T], Object | str]) -> Page:
     """The page of `rows` that the call asks for, in the order in which they were made, each as `view` shows it."""
     start, end = bounds(call)
     ordered = sorted(rows, key=_order)

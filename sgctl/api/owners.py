@@ -96,10 +96,10 @@ def acting(call: Call) -> Account:
     return account
 
 
-def visible(call: Call, kind: type[Owned], matches: Callable[[Owned], bool], **columns: str) -> list[Owned]:
+def visible(call: Call, kind: type[Owned], matches: Callable[[Owned], bool] | None, **columns: str) -> list[Owned]:
     """The rows a list command is about: the account's, or everybody's for a root admin who says so or names an id.
 
-    columns: values that they must have, too; those of an index make it fast.
+    matches: which of them, None: all.  columns: values that they must have, too; those of an index make it fast.
     """
     account = acting(call)
     everybody = call.caller.admin and "account" not in call.args and (call.args.flag("listall") or "id" in call.args)
@@ -109,4 +109,4 @@ def visible(call: Call, kind: type[Owned], matches: Callable[[Owned], bool], **c
         rows = [row] if row and all(getattr(row, name) == value for name, value in owned.items()) else []
     else:
         rows = call.draft.find(kind, **owned) if owned else call.draft.all(kind)
-    return [row for row in breathing(rows) if matches(row)]
+    return rows if matches is None else [row for row in breathing(rows) if matches(row)]

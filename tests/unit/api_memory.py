@@ -46,7 +46,7 @@ class Memory:
                     news[kind][id] = replace(row, **values)
                 case Delete(kind, id):
                     news[kind][id] = None
-        self.replica.absorb(news)
+        self.replica.announce(self.replica.absorb(news))
         self.writes += 1
 
 

@@ -127,13 +127,13 @@ def list_groups(call: Call) -> Answer:
     """The account's, or all that the caller may see."""
     of_vm = _groups_of_vm(call)
     name = call.args.text("securitygroupname")
-    groups = visible(
-        call,
-        Group,
-        lambda group: (of_vm is None or group.id in of_vm) and mentions(call, group.name, group.description),
-        **({"name_key": key_of(name)} if name else {}),
-    )
-    return page(call, groups, lambda group: views.group(call.draft, group))
+
+    def fits(group: Group) -> bool:
+        return (of_vm is None or group.id in of_vm) and mentions(call, group.name, group.description)
+
+    chosen = fits if of_vm is not None or "keyword" in call.args else None
+    groups = visible(call, Group, chosen, **({"name_key": key_of(name)} if name else {}))
+    return page(call, groups, call.rendered.group)
 
 
 def _groups_of_vm(call: Call) -> frozenset[str] | None:

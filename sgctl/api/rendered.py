@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Security groups as the JSON text of lists, kept until a row that they show changes.
+
+Clients list hundreds of groups again and again; making the text is nearly all of the work, and groups rarely change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sgctl.api import views
+from sgctl.api.envelope import Text, dumps
+from sgctl.model import Account, Group, Nic, Rule
+from sgctl.store import Changes, Replica
+
+MOST = 20_000
+"""Groups of which texts are kept."""
+
+
+class Rendered:
+    """The texts by group, and which groups each row is shown in."""
+
+    def __init__(self, reads: Replica) -> None:
+        self._reads = reads
+        self._texts: dict[str, Text] = {}
+        self._shown_in: dict[str, set[str]] = {}
+        self._changes = 0
+        reads.on_change(self._note)
+
+    def group(self, row: Group) -> Text:
+        """A group as `views.group` shows it."""
+        return self._texts.get(row.id) or self._render(row)
+
+    def _render(self, row: Group) -> Text:
+        changes = self._changes
+        # The row may have changed since the caller got it, and been noted before `changes` was read.
+        row = self._reads.get(Group, row.id) or row
+        text = Text(dumps(views.group(self._reads, row)))
+        shown = set(self._shown(row.id))
+        if changes == self._changes:
+            self._keep(row.id, text, shown)
+        return text
+
+    def _shown(self, group: str) -> Iterator[str]:
+        """The rows that are shown in a group: its rules, the groups that they name, its members."""
+        for rule in self._reads.find(Rule, group=group):
+            yield rule.id
+            if rule.peer:
+                yield rule.peer
+        for nic in self._reads.find(Nic, groups=group):
+            yield nic.id
+
+    def _keep(self, group: str, text: Text, shown: Iterable[str]) -> None:
+        if len(self._texts) >= MOST:
+            self._texts, self._shown_in = {}, {}
+        self._texts[group] = text
+        for id in shown:
+            self._shown_in.setdefault(id, set()).add(group)
+
+    def _note(self, changes: Changes) -> None:
+        """Rows have changed."""
+        self._changes += 1
+        for kind, id in changes:
+            if kind is Account:
+                self._texts, self._shown_in = {}, {}
+            elif kind is Group or kind is Rule or kind is Nic:
+                self._forget(id)
+
+    def _forget(self, id: str) -> None:
+        """Forget the groups that a row was shown in, and those that it is to be shown in."""
+        groups = self._shown_in.pop(id, set()) | {id}
+        if rule := self._reads.get(Rule, id):
+            groups.add(rule.group)
+        if nic := self._reads.get(Nic, id):
+            groups |= nic.groups
+        for group in groups:
+            self._texts.pop(group, None)
