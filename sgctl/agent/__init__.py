@@ -6,6 +6,7 @@
     moves     NICs that come and go
     arrivals  the connections that NICs bring along from other hypervisors
     handover  those that they take along to others
+    cuts      connections that end with the rules that had admitted them
     report    what the database is told
     admin     /admin, health and metrics over HTTP
 
@@ -18,6 +19,8 @@ from typing import Any
 
 from sgctl.agent.admin import AdminServer
 from sgctl.agent.arrivals import Arrivals
+from sgctl.agent.cuts import Cuts
+from sgctl.agent.forget import Forgetter
 from sgctl.agent.gather import Gatherer
 from sgctl.agent.handover import Handovers
 from sgctl.agent.local import LocalBridge, lock_bridge
@@ -25,6 +28,7 @@ from sgctl.agent.metrics import Metrics
 from sgctl.agent.report import Reporter
 from sgctl.agent.writer import Writer
 from sgctl.openflow.app import BridgeApp
+from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.switch import Switch
 from sgctl.services import Services
 
@@ -43,8 +47,10 @@ class Agent(BridgeApp):
         metrics = Metrics()
         gatherer = Gatherer(sgctl)
         arrivals = Arrivals(settings.host, sgctl.database.replica)
-        self._writer = Writer(gatherer, self._local, metrics, arrivals)
-        self._reporter = Reporter(settings, sgctl.database, gatherer, self._writer)
+        forgetter = Forgetter(ConntrackReader(settings.rundir, settings.bridge))
+        self._writer = Writer(gatherer, self._local, metrics, arrivals, forgetter)
+        cuts = Cuts(sgctl.database.replica, ConntrackReader(settings.rundir, settings.bridge))
+        self._reporter = Reporter(settings, sgctl.database, gatherer, self._writer, cuts)
         self._handovers = Handovers(settings, sgctl.database, self._writer, arrivals)
         self._admin = AdminServer(sgctl, self._writer, metrics)
         self._loops: list[Any] = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Event
 from time import monotonic, sleep
@@ -22,6 +22,7 @@ from flows.tables import LEARNED_COOKIE
 from sgctl.agent.applied import Applied
 from sgctl.agent.arrivals import Arrivals, carry
 from sgctl.agent.drift import Census
+from sgctl.agent.forget import Forgetter
 from sgctl.agent.gather import Gatherer
 from sgctl.agent.local import LocalBridge
 from sgctl.agent.metrics import Metrics
@@ -45,7 +46,9 @@ AUDIT = 60.0
 class Writer:
     """The loop of one bridge."""
 
-    def __init__(self, gatherer: Gatherer, local: LocalBridge, metrics: Metrics, arrivals: Arrivals) -> None:
+    def __init__(
+        self, gatherer: Gatherer, local: LocalBridge, metrics: Metrics, arrivals: Arrivals, forgetter: Forgetter
+    ) -> None:
         self.applied: Applied | None = None
         self._gatherer, self._local, self._metrics = gatherer, local, metrics
         self._wake = Event()
@@ -60,7 +63,7 @@ class Writer:
         self._refused: dict[str, Refusal] = {}
         self._frames: deque[int] = deque(maxlen=1024)
         self._moves = Moves()
-        self._arrivals = arrivals
+        self._arrivals, self._forgetter = arrivals, forgetter
         self._spoke = 0.0
         self._decider = Decider()
         self._basis: tuple[object, ...] | None = None
@@ -204,7 +207,7 @@ class Writer:
         """Change the switch; connections of addresses that come or go are forgotten while no flow lets them through."""
         before = self.applied.decision if self.applied else None
         opened = self._moves.opened(world, decision, before, installed)
-        self._forget(switch, opened)
+        self._forgetter.forget(switch, self._bridge.zone, opened)
         started = monotonic()
         switch.apply(todo.adds, todo.deletes)
         done = monotonic()
@@ -212,17 +215,12 @@ class Writer:
         for cookie, _ in todo.deletes:
             installed.pop(cookie, None)
         installed.update((flow.cookie, flow.table) for flow in todo.adds)
-        self._forget(switch, self._moves.left(world, decision, before))
+        self._forgetter.forget(switch, self._bridge.zone, self._moves.left(world, decision, before))
         frames = list(self._moves.announcements(world, decision, before))
         for frame in frames:
             switch.packet_out(self._bridge.uplinks[0], frame)
         if frames:
             LOG.info("opened %.1f ms after the first frame", (done - self._spoke) * 1000)
-
-    def _forget(self, switch: Switch, addresses: Iterable[str]) -> None:
-        for address in addresses:
-            switch.flush_conntrack(self._bridge.zone, src=address)
-            switch.flush_conntrack(self._bridge.zone, dst=address)
 
     def _refuse(self, reasons: Mapping[str, str], decision: Decision) -> None:
         for owner, reason in reasons.items():

@@ -29,15 +29,15 @@ _REST = re.compile(r",(timeout|mark|labels)=(0x[0-9a-f]+|\d+)")
 _FINISHED = ("state=TIME_WAIT", "state=CLOSED")
 
 
-def parse(text: str, addresses: Collection[str]) -> Iterator[Entry]:
-    """The entries of a dump that have one of these addresses, except TCP's that are over."""
+def parse(text: str, addresses: Collection[str], *, finished: bool = False) -> Iterator[Entry]:
+    """The entries of a dump that have one of these addresses; TCP's that are over only if `finished`."""
     wanted = {str(ip_address(one)) for one in addresses}
     for line in text.splitlines():
         found = _ENTRY.match(line)
         if found is None or not {found["src"], found["dst"]} & wanted:
             continue
         rest = found["rest"]
-        if any(state in rest for state in _FINISHED):
+        if not finished and any(state in rest for state in _FINISHED):
             continue
         values = {name: int(value, 0) for name, value in _REST.findall(rest)}
         proto = found["proto"]
@@ -62,8 +62,8 @@ class ConntrackReader:
     def __init__(self, rundir: Path, bridge: str, *, deadline: float = DEADLINE) -> None:
         self._rundir, self._bridge, self._deadline = rundir, bridge, deadline
 
-    def entries(self, zone: int, addresses: Collection[str]) -> list[Entry]:
-        """The connections of a zone that have one of these addresses.
+    def entries(self, zone: int, addresses: Collection[str], *, finished: bool = False) -> list[Entry]:
+        """The connections of a zone that have one of these addresses; TCP's that are over only if `finished`.
 
         Raises SwitchGone if ovs-vswitchd does not answer, SwitchError if it does not understand.
         """
@@ -71,7 +71,7 @@ class ConntrackReader:
             return []
         datapath = self._datapath(self._ask("dpif/show"))
         dump = self._ask("dpctl/dump-conntrack", "-s", datapath, f"zone={zone}")
-        return list(parse(dump, addresses))
+        return list(parse(dump, addresses, finished=finished))
 
     def _datapath(self, shown: str) -> str:
         """Which datapath the bridge is on."""

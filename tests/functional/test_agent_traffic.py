@@ -78,7 +78,7 @@ def test_a_port_plugged_while_the_agent_is_away_stays_closed(cloud: Cloud) -> No
     manager = cloud.managers["hv2"]
     order = Order(cloud.accounts["shop"], "late", cloud.hypervisors[1], cloud.pod(1), ("web",))
     manager.kill()
-    answer = cloud._deploy(order)
+    answer = cloud.deploy(order)
     machine = cloud._plug(order, answer)
     address = answer["nic"][0]["ipaddress"]
     machine.vm.add_address(f"{address}/24")
@@ -98,12 +98,14 @@ def test_forgotten_connections_of_a_port_that_is_gone(cloud: Cloud) -> None:
     stream = vm(cloud, "near").stream("tcp", address, 80)
     control = str(hypervisor.directory / "ovs-vswitchd.ctl")
 
-    def remembered() -> bool:
-        return address in hypervisor.appctl("-t", control, "dpctl/dump-conntrack")
+    def remembered() -> list[str]:
+        dump = hypervisor.appctl("-t", control, "dpctl/dump-conntrack").splitlines()
+        return [line for line in dump if f"src={address}," in line or f"dst={address}," in line]
 
-    wait_for("an entry", remembered)
+    wait_for("its connection", lambda: any(line.startswith("tcp") for line in remembered()))
     hypervisor.vsctl("del-port", "br-int", machine.port)
-    wait_for("no entry", lambda: not remembered())
+    wait_for("the end", lambda: not shown(cloud, "hv2", machine.port))
+    wait_for("no connection", lambda: not remembered(), timeout=2)
     stream.stop()
     hypervisor._add_port(machine.port, {"iface-id": machine.nic, "attached-mac": machine.mac})
     wait_for("the VM to be back", lambda: vm(cloud, "near").ping(address))
