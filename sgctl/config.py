@@ -213,10 +213,9 @@ def _tls(options: str, key: str, cert: str, ca: str) -> Tls | None:
         return None
     if not all((key, cert, ca)):
         raise OptionError(f"{options} go together")
-    for path in (key, cert, ca):
-        if not os.access(path, os.R_OK):
-            raise OptionError(f"cannot read {path} ({options})")
-    return Tls(key=key, cert=cert, ca=ca)
+    tls = Tls(key=key, cert=cert, ca=ca)
+    tls.check()
+    return tls
 
 
 def _split(remotes: str) -> tuple[str, ...]:

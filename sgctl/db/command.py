@@ -121,10 +121,8 @@ def _tls(options: Options) -> Tls | None:
         return None
     from sgctl.store.wire import identify
 
-    for path in given:
-        if not Path(path).is_file():
-            raise SgctlError(f"there is no file {path}")
     tls = Tls(key=options.db_ssl_key, cert=options.db_ssl_cert, ca=options.db_ssl_ca)
+    tls.check()
     identify(tls)
     return tls
 

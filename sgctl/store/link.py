@@ -25,7 +25,8 @@ LOG = logging.getLogger(__name__)
 #: look for the new leader in all places, every time that theirs is gone.
 _BACKOFF = {"unix": (50, 200), "tcp": (1000, 4000), "ssl": (1000, 4000)}
 _WRITERS_BACKOFF = (50, 150)
-_PROBE_MS = 5000
+#: Milliseconds of silence after which the server is asked whether it lives, and as many until it is given up.
+_PROBE_MS, _WRITERS_PROBE_MS = 5000, 2000
 #: How many rows are taken in before other green threads get a turn: a few milliseconds' worth.
 _ROWS_AT_ONCE = 250
 
@@ -62,7 +63,8 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
         self._named = {kind.TABLE: tables()[kind] for kind in replica.kinds}
         for kind in replica.kinds:
             helper.register_columns(kind.TABLE, list(tables()[kind].columns))
-        super().__init__(remotes, helper, probe_interval=_PROBE_MS, leader_only=leader_only)
+        probe = _WRITERS_PROBE_MS if leader_only else _PROBE_MS
+        super().__init__(remotes, helper, probe_interval=probe, leader_only=leader_only)
         session = self._session
         self._session = FastSession(session.reconnect, session.remotes, self._inspect)
         _spread_attempts(session.reconnect, _WRITERS_BACKOFF if leader_only else _backoff(remotes))

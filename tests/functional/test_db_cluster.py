@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cluster of three `sgctl-manager sgctl.db`: its leader is killed while tenants write, its members come and go."""
 
+import os
 import signal
 import socket
 import threading
@@ -22,7 +23,8 @@ from tests.functional.store_server import ACME, eventually
 from tests.unit.store_rows import account, group, uid
 
 HOST = Host(id=uid("host h1"), name="h1")
-LOAD = account("load")
+LOAD, HANG = account("load"), account("hang")
+HANG_LIMIT = 10.0
 LIMIT = 3.0
 """Seconds after which the API must write again when the leader was killed."""
 
@@ -141,6 +143,23 @@ def test_nothing_that_was_acknowledged_is_lost(three: Cluster) -> None:
         with Database(node.remote, leader_only=False) as reader:
             assert reader.wait_insync(15)
             eventually(lambda: set(done) <= reader.replica.ids(Group))
+
+
+def test_a_leader_that_hangs_is_left(three: Cluster) -> None:
+    """As one that vanishes without a word: its machine loses power, or its network."""
+    with Database(three.remotes) as writer:
+        assert writer.wait_insync(15)
+        writer.write([Insert(HANG)])
+        leader = three.leader()
+        os.kill(leader.pid, signal.SIGSTOP)
+        try:
+            stopped = time.monotonic()
+            eventually(lambda: bool(_made(writer, group(f"{stopped} {time.monotonic()}", HANG))), 30)
+            silence = time.monotonic() - stopped
+        finally:
+            os.kill(leader.pid, signal.SIGCONT)
+        assert silence < HANG_LIMIT
+    until(three.complete, "the member comes back")
 
 
 def _made(writer: Database, new: Group) -> list[str]:

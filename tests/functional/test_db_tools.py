@@ -136,7 +136,7 @@ def test_status_says_what_is_wrong(tmp_path: Path) -> None:
         (["backup", "--db=unix:/none", "x.db"], "none of the remotes is"),
         (["restore", "--db=tcp:127.0.0.1:1", "x.db"], "Connection refused"),
         (["status", "--db=ssl:127.0.0.1:1"], "need --db-ssl-key"),
-        (["status", "--db=ssl:127.0.0.1:1", "--db-ssl-key=/no", "--db-ssl-cert=/no", "--db-ssl-ca=/no"], "no file /no"),
+        (["status", "--db-ssl-key=/no", "--db-ssl-cert=/no", "--db-ssl-ca=/no"], "cannot use authority /no: No such"),
         (["status", "--db=nonsense"], "nonsense"),
         (["member", "--state-dir=/none"], "no database server runs in /none"),
         (["pki", "host", "h1", "--dir=/none"], "sgctl-db pki init"),
@@ -147,6 +147,14 @@ def test_errors_are_one_clear_line(arguments: list[str], text: str) -> None:
     ended = subprocess.run([TOOL, *arguments], capture_output=True, text=True, check=False)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     assert text in ended.stderr + ended.stdout
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "backup", "restore", "convert", "member", "leave", "kick", "pki", "pki host"]
+)
+def test_every_command_explains_itself(command: str) -> None:
+    assert "usage: sgctl-db" in tool(*command.split(), "--help")
+    assert f"\n    {command.split()[0]} " in tool("--help")
 
 
 def test_a_file_that_is_no_snapshot_is_refused(tmp_path: Path) -> None:

@@ -6,15 +6,17 @@ from __future__ import annotations
 import logging
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from oslo_config import cfg
 
 from sgctl.config import OptionError, Settings, parse
+from sgctl.db import pki
 from sgctl.dbfile import Member
 from sgctl.manager.logs import FORMAT, OneLine
-from sgctl.tls import Tls
+from sgctl.tls import Tls, TlsError
 
 
 def read(*arguments: str) -> Settings:
@@ -68,25 +70,37 @@ CLUSTER = ("--db-cluster-local=tcp:10.0.0.1:6643", "sgctl.db")
 RELAY = ("--db-relay-of=tcp:10.0.0.1:6641", "sgctl.db")
 
 
-def files(directory: Path) -> list[str]:
-    """Options that name a key and certificates."""
-    (directory / "x.pem").touch()
-    return [f"--db-ssl-{name}={directory}/x.pem" for name in ("key", "cert", "ca")]
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    directory = tmp_path_factory.mktemp("pki")
+    pki.init(directory)
+    return pki.server(directory, "db1", ())
 
 
-def test_a_database_of_this_process(tmp_path: Path) -> None:
+def identity(tls: Tls) -> list[str]:
+    """The options that name it."""
+    return [f"--db-ssl-key={tls.key}", f"--db-ssl-cert={tls.cert}", f"--db-ssl-ca={tls.ca}"]
+
+
+def test_a_database_of_this_process(tls: Tls) -> None:
     assert read().serves and read("sgctl.db").serves and not read("--db=tcp:a:1").serves
     member = read(*CLUSTER, "--db-cluster-join=tcp:10.0.0.2:6643,tcp:10.0.0.3:6643").db_member
     assert member == Member(local="tcp:10.0.0.1:6643", join=("tcp:10.0.0.2:6643", "tcp:10.0.0.3:6643"))
     assert read(*CLUSTER, "sgctl.agent").serves and read(*RELAY, "sgctl.agent").db_relay_of == "tcp:10.0.0.1:6641"
     assert read(*CLUSTER, "sgctl.api", "--db=tcp:10.0.0.1:6641,tcp:10.0.0.2:6641").serves
-    guarded = read(*files(tmp_path), "--db-listen-agents=pssl:6642", "--db-listen=pssl:6641")
-    assert guarded.db_tls == Tls(key=f"{tmp_path}/x.pem", cert=f"{tmp_path}/x.pem", ca=f"{tmp_path}/x.pem")
+    assert read(*identity(tls), "--db-listen-agents=pssl:6642", "--db-listen=pssl:6641").db_tls == tls
 
 
-def test_openflow_by_tls(tmp_path: Path) -> None:
-    (tmp_path / "x.pem").touch()
-    given = [f"--{name}={tmp_path}/x.pem" for name in ("ctl-privkey", "ctl-cert", "ca-certs")]
+def test_keys_must_be_usable(tls: Tls, tmp_path: Path) -> None:
+    pki.init(tmp_path)
+    other = pki.host(tmp_path, "h1")
+    for bad in (replace(tls, key=other.key), replace(tls, ca=tls.key), replace(tls, cert="/none")):
+        with pytest.raises(TlsError, match="cannot use"):
+            read(*identity(bad))
+
+
+def test_openflow_by_tls(tls: Tls) -> None:
+    given = [f"--ctl-privkey={tls.key}", f"--ctl-cert={tls.cert}", f"--ca-certs={tls.ca}"]
     assert read(*given, "--ofp-ssl-listen-port=7").controller == "ssl:127.0.0.1:7"
     with pytest.raises(OptionError, match="go together"):
         read(*given[:2])
@@ -113,7 +127,6 @@ def test_openflow_by_tls(tmp_path: Path) -> None:
         (["--ovsdb-connection=ssl:10.0.0.1:6640"], "needs --db-ssl-key"),
         (["--db-cluster-local=ssl:10.0.0.1:6643", "sgctl.db"], "needs --db-ssl-key"),
         (["--db-ssl-key=/none"], "go together"),
-        (["--db-ssl-key=/none", "--db-ssl-cert=/none", "--db-ssl-ca=/none"], "cannot read /none"),
     ],
 )
 def test_database_options_that_do_not_go_together(arguments: list[str], text: str) -> None:
@@ -121,9 +134,9 @@ def test_database_options_that_do_not_go_together(arguments: list[str], text: st
         read(*arguments)
 
 
-def test_a_relay_does_not_check_agents(tmp_path: Path) -> None:
+def test_a_relay_does_not_check_agents(tls: Tls) -> None:
     with pytest.raises(OptionError, match="relays do not check"):
-        read(*RELAY, *files(tmp_path), "--db-listen-agents=pssl:6642")
+        read(*RELAY, *identity(tls), "--db-listen-agents=pssl:6642")
 
 
 @pytest.mark.parametrize(
