@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha1
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from sgctl.errors import SgctlError
 DATABASE = "SG"
 AGENT_ROLE = "sgctl-agent"
 """The role, in ovsdb-server's sense, of those who connect to the remotes for agents."""
+_RECORD = re.compile(rb"OVSDB JSON ([0-9]+) ([0-9a-f]{40})\n")
+"""What stands before each record (transaction) of a stand-alone file: its size in bytes and its SHA-1."""
 
 
 class DatabaseFileError(SgctlError):
@@ -39,6 +43,8 @@ def prepare(path: Path) -> None:
     """See that there is a stand-alone file of this program's schema; on disk, and readable by its owner only."""
     with as_file(files("sgctl") / "sg.ovsschema") as schema:
         fresh = _fresh(path)
+        if path.exists():
+            check(path)
         if not path.exists():
             tool("create", fresh, schema)
         elif _clustered(path):
@@ -49,6 +55,26 @@ def prepare(path: Path) -> None:
         else:
             return
         _replace(fresh, path)
+
+
+def check(path: Path) -> None:
+    """Refuse a stand-alone file that is damaged before its last record.
+
+    ovsdb-server itself would drop all that follows, and serve the past: revoked rules would be there again. A last
+    record that is not whole is what a crash leaves of a write that nobody has been told of; that is dropped rightly.
+    """
+    if _clustered(path):
+        return
+    data = path.read_bytes()
+    at = 0
+    while at < len(data):
+        head = _RECORD.match(data, at)
+        end = head.end() + int(head[1]) if head else at
+        if head is None or sha1(data[head.end() : end]).hexdigest().encode() != head[2]:
+            if _RECORD.search(data, at + 1):
+                raise DatabaseFileError(f"{path} is damaged at byte {at}: put a good copy of it in its place")
+            return
+        at = end
 
 
 def prepare_member(path: Path, member: Member) -> None:

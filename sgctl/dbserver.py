@@ -151,6 +151,8 @@ class DatabaseServer:
     def _run(self) -> None:
         """One life of the server; what goes wrong is an error the first time, and later a reason to try again."""
         try:
+            if self._member is None and not self._relay_of:
+                dbfile.check(self.directory / "sg.db")
             process = self._process = self._spawn()
             try:
                 self._await(process)
@@ -159,7 +161,7 @@ class DatabaseServer:
                 _wait(process, self._ear)
             finally:
                 _end(process)
-        except (DatabaseServerError, OSError) as error:
+        except (DatabaseServerError, dbfile.DatabaseFileError, OSError) as error:
             if not self._settled.is_set():
                 raise DatabaseServerError(str(error)) from error
             LOG.warning("database server: %s", error)
@@ -218,7 +220,8 @@ class DatabaseServer:
 
     def _last_words(self) -> str:
         """The last line of its log that is a complaint, or the last of all."""
-        lines = (self.directory / "ovsdb-server.log").read_text(errors="replace").splitlines()[-20:]
+        path = self.directory / "ovsdb-server.log"
+        lines = path.read_text(errors="replace").splitlines()[-20:] if path.exists() else []
         complaints = [line for line in lines if " ERR " in line or " EMER " in line or line.startswith("ovsdb-server:")]
         return (complaints or lines or ["it says nothing"])[-1]
 

@@ -43,7 +43,7 @@ class Agent(BridgeApp):
         self._lock = lock_bridge(settings)
         self.bridge = settings.bridge
         self.management = f"unix:{settings.rundir / settings.bridge}.mgmt"
-        self._local = LocalBridge(settings)
+        self._local = LocalBridge(settings, sgctl.fatal)
         metrics = Metrics()
         gatherer = Gatherer(sgctl)
         arrivals = Arrivals(settings.host, sgctl.database.replica)
@@ -79,6 +79,10 @@ class Agent(BridgeApp):
     def on_gone(self, switch: Switch) -> None:
         """The bridge's connection is lost."""
         self._writer.gone(switch)
+
+    def on_error(self, error: Exception) -> None:
+        """An event handler has failed."""
+        self._services.fatal(error)
 
     def on_packet_in(self, switch: Switch, port: int, data: bytes) -> None:
         """A port on standby has sent a frame."""

@@ -24,10 +24,10 @@ PATIENCE = 2.0
 class LocalBridge:
     """Follows the bridge, and prepares it again whenever something there has changed."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, fatal: Callable[[BaseException], None]) -> None:
         self._connection, self._bridge = settings.ovsdb_connection, settings.bridge
         self._wanted = BridgeSettings(controller=settings.controller, tables={table.id: table.name for table in TABLES})
-        self._switch = LocalSwitch(settings.ovsdb_connection, settings.bridge)
+        self._switch = LocalSwitch(settings.ovsdb_connection, settings.bridge, on_fault=fatal)
         self._switch.on_change(self._changed)
         self._prepared = False
         self._complaint = ""

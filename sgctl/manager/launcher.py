@@ -6,11 +6,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import eventlet
+from eventlet.support.greenlets import GreenletExit
 from os_ken import cfg
 from os_ken.base.app_manager import AppManager
 from os_ken.controller import controller  # noqa: F401 - registers os-ken's options
@@ -63,6 +66,7 @@ def _settings(arguments: Sequence[str]) -> Settings:
 
 def _run(settings: Settings) -> int:
     end = End()
+    threading.excepthook = partial(_thread_failed, end)
     with ExitStack() as stack:
         apps = settings.apps if DB in settings.apps or not settings.serves else (*settings.apps, DB)
         interest = None if set(apps) - {AGENT, DB} else Interest()
@@ -79,6 +83,12 @@ def _run(settings: Settings) -> int:
         else:
             LOG.critical("ends because of an error: %s", error, exc_info=None if _plain(error) else error)
     return 0 if error is None else 1
+
+
+def _thread_failed(end: End, what: threading.ExceptHookArgs) -> None:
+    """No thread may end unnoticed: without it the process would only seem to work."""
+    if what.exc_value is not None and not isinstance(what.exc_value, GreenletExit | SystemExit):
+        end.fail(what.exc_value)
 
 
 def _watch(database: Database) -> None:

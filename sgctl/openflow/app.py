@@ -11,7 +11,9 @@ os-ken listens on ``ofp_listen_host``, by default on all addresses; ``127.0.0.1`
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeAlias
 
 from os_ken.base import app_manager
 from os_ken.controller import ofp_event
@@ -26,6 +28,22 @@ from sgctl.openflow.switch import Switch
 LOG = logging.getLogger(__name__)
 PROBE_DEADLINE = 2.0
 """Seconds for a connection to prove that it is alive when a second one claims to be the same bridge."""
+
+
+Handler: TypeAlias = Callable[["BridgeApp", Any], None]
+
+
+def _guarded(handler: Handler) -> Handler:
+    """A handler whose errors reach `on_error`: os-ken would write them into the log and go on as if nothing were."""
+
+    @wraps(handler)
+    def run(app: BridgeApp, event: Any) -> None:
+        try:
+            handler(app, event)
+        except Exception as error:  # noqa: BLE001 - not swallowed: it goes to who decides
+            app.on_error(error)
+
+    return run
 
 
 class BridgeApp(app_manager.OSKenApp):  # type: ignore[misc]
@@ -61,7 +79,12 @@ class BridgeApp(app_manager.OSKenApp):  # type: ignore[misc]
     def on_packet_in(self, switch: Switch, port: int, data: bytes) -> None:
         """The bridge shows us a frame (or its beginning) that came in by `port`."""
 
+    def on_error(self, error: Exception) -> None:
+        """A fault of this program in what os-ken calls; to be overridden by whoever can do better than log it."""
+        raise error
+
     @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
+    @_guarded
     def state_changed(self, event: Any) -> None:
         """os-ken's news of a connection."""
         if event.state == DEAD_DISPATCHER:
@@ -73,6 +96,7 @@ class BridgeApp(app_manager.OSKenApp):  # type: ignore[misc]
                 hub.spawn(self._contend, event.datapath)
 
     @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
+    @_guarded
     def packet_in(self, event: Any) -> None:
         """os-ken's news of a frame."""
         message = event.msg
@@ -97,6 +121,7 @@ class BridgeApp(app_manager.OSKenApp):  # type: ignore[misc]
         LOG.info("bridge %s connected, datapath %016x", self.bridge, datapath.id)
         self.on_connect(switch)
 
+    @_guarded
     def _contend(self, newcomer: Any) -> None:
         """Two connections of one bridge: keep the old one if it answers, otherwise its death was not yet noticed."""
         while self._switch is not None:

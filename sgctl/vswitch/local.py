@@ -35,14 +35,22 @@ class LocalSwitch:
     """Follows one bridge in the database at `connection`, for example ``unix:/run/openvswitch/db.sock``.
 
     It has a (green) thread of its own, reconnects by itself, and then compares: a change that happened meanwhile is
-    told like any other.
+    told like any other. `on_fault` hears of errors in that thread, which ovsdbapp only writes into the log: whatever
+    this has brought after one is not to be trusted.
     """
 
-    def __init__(self, connection: str, bridge: str, *, deadline: float = 10.0) -> None:
+    def __init__(
+        self,
+        connection: str,
+        bridge: str,
+        *,
+        deadline: float = 10.0,
+        on_fault: Callable[[BaseException], None] = lambda error: None,
+    ) -> None:
         self.bridge = bridge
         helper = SchemaHelper(schema_json=schema())
         helper.register_all()
-        self._idl = _Idl(connection, helper, self._look)
+        self._idl = _Idl(connection, helper, self._look, on_fault)
         self._connection = Connection(self._idl, timeout=deadline)
         self._api = SimpleNamespace(idl=self._idl)
         self._deadline = deadline
@@ -157,8 +165,15 @@ class _Made(Generic[T]):
 class _Idl(OvsdbIdl):  # type: ignore[misc]
     """The replica, which tells after each batch of messages, so that a resync is seen as one change."""
 
-    def __init__(self, connection: str, helper: SchemaHelper, after: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        connection: str,
+        helper: SchemaHelper,
+        after: Callable[[bool], None],
+        on_fault: Callable[[BaseException], None],
+    ) -> None:
         super().__init__(connection, helper)
+        self._on_fault = on_fault
         self.touched: set[UUID] = set()
         self._after = after
         self._session.reconnect.set_backoff(BACKOFF, BACKOFF)
@@ -178,8 +193,12 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
 
     def run(self) -> bool:
         """Process messages."""
-        changed = bool(super().run())
-        self._after(changed)
+        try:
+            changed = bool(super().run())
+            self._after(changed)
+        except Exception as error:
+            self._on_fault(error)
+            raise
         return changed
 
 
