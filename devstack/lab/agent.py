@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,22 @@ class Sniffer:
         """The frames so far (the first 20,000) that hold these bytes; `clear` forgets all afterwards."""
         answer = self.guest.call("frames", number=self.number, clear=clear)
         return [frame for frame in map(base64.b64decode, answer["frames"]) if containing in frame]
+
+    def stop(self) -> None:
+        """End it."""
+        self.guest.call("stop", number=self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeater:
+    """Sends the same frames again and again."""
+
+    guest: "Guest"
+    number: int
+
+    def sent(self) -> int:
+        """How many frames it has sent so far."""
+        return int(self.guest.call("repeated", number=self.number)["sent"])
 
     def stop(self) -> None:
         """End it."""
@@ -85,9 +102,15 @@ class Guest:
         """Ask and wait."""
         return self.result(self.ask(do, **request))
 
-    def sniff(self, device: str, *, promiscuous: bool = True) -> Sniffer:
-        """Keep what arrives at `device` from now on."""
-        return Sniffer(self, self.call("sniff", device=device, promiscuous=promiscuous))
+    def sniff(self, device: str, *, promiscuous: bool = True, only: bytes = b"") -> Sniffer:
+        """Keep what arrives at `device` from now on and holds the bytes `only`."""
+        encoded = base64.b64encode(only).decode()
+        return Sniffer(self, self.call("sniff", device=device, promiscuous=promiscuous, only=encoded))
+
+    def repeat(self, device: str, frames: Iterable[bytes], *, interval: float) -> "Repeater":
+        """Send raw frames again and again."""
+        encoded = [base64.b64encode(frame).decode() for frame in frames]
+        return Repeater(self, self.call("repeat", device=device, frames=encoded, interval=interval))
 
     def close(self) -> None:
         """End the agent."""
@@ -115,9 +138,9 @@ class Stream:
     guest: Guest
     number: int
 
-    def report(self) -> Report:
-        """What it has seen so far."""
-        return Report(**self.guest.call("report", number=self.number))
+    def report(self, *, clear: bool = False) -> Report:
+        """What it has seen so far; `clear` lets later reports tell of gaps from now on."""
+        return Report(**self.guest.call("report", number=self.number, clear=clear))
 
     def stop(self) -> Report:
         """The last report, and its end."""

@@ -134,12 +134,17 @@ class Stream:
             self.last = now
             self.received += 1
 
-    def report(self) -> dict[str, Any]:
-        """Counts since the start; `silence` is the time since the last answer, `gap` the longest between two."""
+    def report(self, clear: bool) -> dict[str, Any]:
+        """Counts since the start; `silence` is the time since the last answer, `gap` the longest between two.
+
+        `clear` lets the next report tell of gaps from now on.
+        """
         silence = time.monotonic() - self.last
+        gap = max(self.gap, silence)
+        if clear:
+            self.gap = 0.0
         return {
-            "sent": self.sent, "received": self.received, "gap": max(self.gap, silence),
-            "silence": silence, "error": self.error,
+            "sent": self.sent, "received": self.received, "gap": gap, "silence": silence, "error": self.error,
         }  # fmt: skip
 
     def close(self) -> None:
@@ -149,10 +154,37 @@ class Stream:
         self.conversation.close()
 
 
-class Sniffer:
-    """Keeps every frame that arrives at `device` (none that leave it), VLAN tags restored."""
+class Repeater:
+    """Sends the same raw frames again and again, whatever becomes of the device meanwhile."""
 
-    def __init__(self, device: str, promiscuous: bool) -> None:
+    def __init__(self, device: str, frames: list[bytes], interval: float) -> None:
+        self.sent = 0
+        self.failed = 0
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        self.socket.bind((device, 0))
+        self.task = asyncio.create_task(self._repeat(frames, interval))
+
+    async def _repeat(self, frames: list[bytes], interval: float) -> None:
+        while True:
+            for frame in frames:
+                try:
+                    self.socket.send(frame)
+                    self.sent += 1
+                except OSError:
+                    self.failed += 1
+            await asyncio.sleep(interval)
+
+    def close(self) -> None:
+        """Stop sending."""
+        self.task.cancel()
+        self.socket.close()
+
+
+class Sniffer:
+    """Keeps the frames that arrive at `device` (none that leave it) and hold `only`, VLAN tags restored."""
+
+    def __init__(self, device: str, promiscuous: bool, only: bytes) -> None:
+        self.only = only
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self.socket.bind((device, 3))
         self.socket.setblocking(False)
@@ -172,7 +204,7 @@ class Sniffer:
                 frame, notes, _, address = self.socket.recvmsg(65535, 256)
             except BlockingIOError:
                 return
-            if address[2] != socket.PACKET_OUTGOING:
+            if address[2] != socket.PACKET_OUTGOING and self.only in frame:
                 self.total += 1
                 if len(self.frames) < MAX_FRAMES:
                     self.frames.append(self._tagged(frame, notes))
@@ -243,11 +275,11 @@ class Server:
     """Carries out requests; what goes on in the background is kept under a number."""
 
     def __init__(self) -> None:
-        self.running: dict[int, Stream | Sniffer] = {}
+        self.running: dict[int, Stream | Sniffer | Repeater] = {}
         self.serving: dict[tuple[str, int], Any] = {}
         self.raw: dict[str, socket.socket] = {}
 
-    def _keep(self, thing: Stream | Sniffer) -> int:
+    def _keep(self, thing: Stream | Sniffer | Repeater) -> int:
         number = max(self.running, default=0) + 1
         self.running[number] = thing
         return number
@@ -320,15 +352,25 @@ class Server:
             await conversation.connect()
         return self._keep(Stream(conversation, interval))
 
-    async def do_report(self, number: int) -> dict[str, Any]:
+    async def do_report(self, number: int, clear: bool = False) -> dict[str, Any]:
         """What a stream has seen."""
         stream = self.running[number]
         assert isinstance(stream, Stream)
-        return stream.report()
+        return stream.report(clear)
 
-    async def do_sniff(self, device: str, promiscuous: bool) -> int:
+    async def do_repeat(self, device: str, frames: list[str], interval: float) -> int:
+        """Start a repeater; its number."""
+        return self._keep(Repeater(device, [base64.b64decode(frame) for frame in frames], interval))
+
+    async def do_repeated(self, number: int) -> dict[str, int]:
+        """How many frames a repeater has sent, and how many it could not."""
+        repeater = self.running[number]
+        assert isinstance(repeater, Repeater)
+        return {"sent": repeater.sent, "failed": repeater.failed}
+
+    async def do_sniff(self, device: str, promiscuous: bool, only: str = "") -> int:
         """Start a sniffer; its number."""
-        return self._keep(Sniffer(device, promiscuous))
+        return self._keep(Sniffer(device, promiscuous, base64.b64decode(only)))
 
     async def do_frames(self, number: int, clear: bool) -> dict[str, Any]:
         """The frames so far, and how many there were."""
@@ -341,7 +383,7 @@ class Server:
         return answer
 
     async def do_stop(self, number: int) -> None:
-        """End a stream or a sniffer."""
+        """End what goes on under this number."""
         self.running.pop(number).close()
 
     async def do_send(self, device: str, frames: list[str], interval: float) -> None:

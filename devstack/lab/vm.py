@@ -177,9 +177,9 @@ class VM:
         )  # fmt: skip
         return Stream(self.guest, number)
 
-    def sniff(self, *, device: str = "eth0", promiscuous: bool = True) -> Sniffer:
-        """Keep what arrives at `device` from now on."""
-        return self.guest.sniff(device, promiscuous=promiscuous)
+    def sniff(self, *, device: str = "eth0", promiscuous: bool = True, only: bytes = b"") -> Sniffer:
+        """Keep what arrives at `device` from now on and holds the bytes `only`."""
+        return self.guest.sniff(device, promiscuous=promiscuous, only=only)
 
     def send(self, frames: Iterable[bytes], *, device: str = "eth0", interval: float = 0.0) -> None:
         """Send raw Ethernet frames (``bytes(packet)`` of scapy's)."""

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong on hypervisors: agents, switches and their databases, ports, and people at the console.
+
+Floors are what Open vSwitch alone costs in user space: a restarted ovs-vswitchd 0.3 s; an ovsdb-server that is away for
+0, 0.5, 1, 2, 5 s stops it for 1, 1, 3, 3, 7 s, for it tries again after 1, 2, 4 s.
+"""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+from functools import partial
+from random import Random
+from time import sleep
+
+from devstack.lab import Manager
+from devstack.lab.hypervisor import BRIDGE
+from devstack.lab.namespace import CommandFailed, wait_for
+from tests.faults.harness import Fault
+from tests.faults.scene import Scene
+from tests.functional.promised import admin, ports
+
+TARGET = 1.0
+"""Seconds beyond the switch's own floor in which traffic must flow again."""
+SWITCH_FLOOR = 0.3
+AUDIT = 6.0
+"""Seconds in which flows that somebody has deleted must be there again."""
+
+
+def restart_agent(scene: Scene, chance: Random, *, kill: bool, number: int, away: float = 0.0) -> None:
+    """The first hypervisor's takes the database and the API with it."""
+    manager = scene.manager(number)
+    if kill:
+        manager.kill()
+    else:
+        assert manager.stop() == 0
+    sleep(away)
+    manager.start()
+    manager.wait_ready()
+
+
+def freeze_agent(scene: Scene, chance: Random, *, number: int, seconds: float) -> None:
+    """It hangs, and then goes on."""
+    process = scene.manager(number).process
+    process.send_signal(signal.SIGSTOP)
+    try:
+        sleep(seconds)
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def second_agent(scene: Scene, chance: Random) -> None:
+    """It must refuse to start and touch nothing."""
+    hypervisor = scene.hypervisors[1]
+    second = Manager(
+        scene.cloud.lab, hypervisor.namespace, "second",
+        [f"--ovsdb-connection={hypervisor.ovsdb}", "--host=second", "--db=tcp:10.255.0.1:6641",
+         "--ofp-tcp-listen-port=6699", "sgctl.agent"],
+        admin_port=8099, environment=hypervisor.environment,
+    )  # fmt: skip
+    assert second.process.wait(20) == 1
+    assert "another sgctl agent works on bridge" in second.tail()
+
+
+def restart_switch(scene: Scene, chance: Random, *, kill: bool, number: int) -> None:
+    """Flows, connections and meters are gone."""
+    scene.hypervisors[number - 1].restart_vswitchd(kill=kill)
+
+
+def restart_ovsdb(scene: Scene, chance: Random, *, number: int, away: float) -> None:
+    """The local switch's database."""
+    hypervisor = scene.hypervisors[number - 1]
+    hypervisor.stop_ovsdb(kill=True)
+    sleep(away)
+    hypervisor.start_ovsdb()
+
+
+def reset_openflow(scene: Scene, chance: Random) -> None:
+    """The switch ends its connection to the agent, several times."""
+    for hypervisor in scene.hypervisors:
+        control = str(hypervisor.directory / "ovs-vswitchd.ctl")
+        for _ in range(3):
+            hypervisor.appctl("-t", control, "bridge/reconnect", BRIDGE)
+            sleep(chance.uniform(0, 0.5))
+
+
+def delete_flows(scene: Scene, chance: Random, *, match: str) -> None:
+    """Somebody deletes flows by hand; the agent must put them back."""
+    hypervisor, agent = scene.hypervisors[0], scene.manager(1)
+    before = len(admin(agent, "/admin/flows")["flows"])
+    hypervisor.ofctl("del-flows", BRIDGE, *([match] if match else []))
+    wait_for("the flows to be back", lambda: len(admin(agent, "/admin/flows")["flows"]) >= before, timeout=AUDIT + 4)
+
+
+def add_flows(scene: Scene, chance: Random) -> None:
+    """Somebody adds flows: a foreign one is shown and left alone, one that pretends to be ours is removed."""
+    hypervisor, agent = scene.hypervisors[0], scene.manager(1)
+    foreign = "table=250,priority=7,ip,nw_src=203.0.113.7"
+    hypervisor.ofctl("add-flow", BRIDGE, f"cookie=0x99,{foreign},actions=drop")
+    false = f"cookie={0x5C << 56 | 0x1234:#x},table=250,priority=8,ip,nw_src=203.0.113.8,actions=drop"
+    hypervisor.ofctl("add-flow", BRIDGE, false)
+
+    def told() -> bool:
+        shown = [flow for flow in admin(agent, "/admin/flows?table=250")["flows"] if flow["foreign"]]
+        return [flow["cookie"] for flow in shown] == ["0x0000000000000099"]
+
+    try:
+        wait_for("the false flow to go, the foreign one to be shown", told, timeout=AUDIT + 4)
+    finally:
+        hypervisor.ofctl("--strict", "del-flows", BRIDGE, foreign)
+
+
+def flap(scene: Scene, chance: Random, *, at_once: bool, times: int = 24) -> None:
+    """A port goes and comes back, in one transaction or in two."""
+    machine, hypervisor = scene.machine("flapper"), scene.hypervisors[0]
+    ids = {"iface-id": machine.nic, "attached-mac": machine.mac}
+    settings = [f'external_ids:{name}="{value}"' for name, value in ids.items()]
+    add = ["add-port", BRIDGE, machine.port, "--", "set", "Interface", machine.port, *settings]
+    for _ in range(times):
+        if at_once:
+            hypervisor.vsctl("--no-wait", "del-port", machine.port, "--", *add)
+        else:
+            hypervisor.vsctl("--no-wait", "del-port", machine.port)
+            sleep(chance.uniform(0, 0.1))
+            hypervisor.vsctl("--no-wait", *add)
+        sleep(chance.uniform(0, 0.1))
+    wait_port(scene, "active")
+
+
+def wait_port(scene: Scene, state: str) -> str:
+    """Wait until the flapper's port has this state; the reason that is given."""
+    found: dict[str, str] = {}
+
+    def reached() -> bool:
+        status, answer = scene.manager(1).get("/admin/ports")
+        name = scene.machine("flapper").port
+        found.update(next((one for one in answer["ports"] if one["name"] == name), {}) if status == 200 else {})
+        return found.get("state") == state
+
+    wait_for(f"the flapper's port {state}", reached, timeout=20, step=0.05)
+    return found["reason"]
+
+
+def spoil_ids(scene: Scene, chance: Random) -> None:
+    """Malformed external_ids close this port with a reason, and only as long as they are wrong."""
+    machine, hypervisor = scene.machine("flapper"), scene.hypervisors[0]
+    good = {"iface-id": machine.nic, "attached-mac": machine.mac}
+    for key, value in (
+        ("iface-id", "nonsense"), ("attached-mac", "02:00:00:00:00:99"), ("iface-id", "x" * 65000),
+        ("attached-mac", "\x07; drop"),
+    ):  # fmt: skip
+        hypervisor.vsctl("set", "Interface", machine.port, f'external_ids:{key}="{value}"')
+        assert wait_port(scene, "closed")
+        hypervisor.vsctl("set", "Interface", machine.port, f'external_ids:{key}="{good[key]}"')
+        wait_port(scene, "active")
+
+
+def double_id(scene: Scene, chance: Random) -> None:
+    """A second port with the server's iface-id stays closed, and the first goes on."""
+    server, hypervisor = scene.machine("server"), scene.hypervisors[0]
+    hypervisor.namespace.ip("link add double0 type veth peer name double1", "link set double0 up")
+    try:
+        hypervisor._add_port("double0", {"iface-id": server.nic, "attached-mac": server.mac})
+
+        def shown() -> bool:
+            known = {one["name"]: one for one in admin(scene.manager(1), "/admin/ports")["ports"]}
+            return bool(known.get("double0", {}).get("state") == "closed" and server.port in known["double0"]["reason"])
+
+        wait_for("the second port to be closed", shown)
+        assert ports(scene.manager(1))["server"]["state"] == "active"
+    finally:
+        with suppress(CommandFailed):
+            hypervisor.unplug("double0")
+
+
+AGENT = (
+    *(
+        Fault(
+            name=f"agent {number} {'SIGKILL' if kill else 'SIGTERM'}, away {away:g} s",
+            inject=partial(restart_agent, kill=kill, number=number, away=away),
+        )
+        for number, kill, away in ((1, True, 0.0), (1, False, 2.0), (2, True, 2.0), (2, False, 0.0))
+    ),
+    *(
+        Fault(name=f"agent {number} SIGSTOP 4 s", inject=partial(freeze_agent, number=number, seconds=4.0))
+        for number in (1, 2)
+    ),
+    Fault(name="a second agent", inject=second_agent),
+)
+SWITCH = (
+    *(
+        Fault(
+            name=f"vswitchd {number} {'SIGKILL' if kill else 'SIGTERM'}",
+            inject=partial(restart_switch, kill=kill, number=number), gap=SWITCH_FLOOR + TARGET, forgets=True,
+        )
+        for number in (1, 2) for kill in (True, False)
+    ),
+    *(
+        Fault(
+            name=f"local ovsdb-server away {away:g} s",
+            inject=partial(restart_ovsdb, number=1, away=away), gap=floor + TARGET,
+        )
+        for away, floor in ((0.0, 1.0), (1.0, 3.0))
+    ),
+    Fault(name="OpenFlow connections reset", inject=reset_openflow),
+)  # fmt: skip
+PORTS = (
+    Fault(name="port flaps in one transaction", inject=partial(flap, at_once=True)),
+    Fault(name="port flaps in two transactions", inject=partial(flap, at_once=False)),
+    Fault(name="malformed external_ids", inject=spoil_ids),
+    Fault(name="iface-id on two ports", inject=double_id),
+)
+PEOPLE = (
+    Fault(name="rules deleted by hand", inject=partial(delete_flows, match="table=130"), gap=0.0),
+    Fault(name="all flows deleted by hand", inject=partial(delete_flows, match=""), gap=AUDIT),
+    Fault(name="flows added by hand", inject=add_flows),
+)
+SLOW = tuple(
+    Fault(name=f"agent {number} SIGSTOP 25 s", inject=partial(freeze_agent, number=number, seconds=25.0))
+    for number in (1, 2)
+)
+"""Only in long runs."""
