@@ -106,7 +106,7 @@ def _addresses(rows: Iterable[Address]) -> dict[str, list[str]]:
 def _facts(world: World, port: LocalPort, addresses: Mapping[str, list[str]]) -> tuple[Any, ...]:
     """All that `_judge` needs to know, so that it depends on nothing else."""
     uplink = is_uplink(world, port)
-    nic = None if uplink else world.nics.get(_uuid(port.iface_id or "") or "")
+    nic = None if uplink else world.nics.get(nic_id(port.iface_id or "") or "")
     if nic is None:
         return port, uplink, None, (), "", False, None, False
     missing = "" if world.groups.keys() >= nic.groups else min(nic.groups - world.groups.keys())
@@ -141,8 +141,8 @@ def _judge(
 
 
 @lru_cache(maxsize=1 << 14)
-def _uuid(text: str) -> str | None:
-    """An id in the form that rows have it in."""
+def nic_id(text: str) -> str | None:
+    """An iface-id in the form that rows have their ids in, None if it cannot be one."""
     try:
         return str(UUID(text))
     except ValueError:
@@ -152,8 +152,8 @@ def _uuid(text: str) -> str | None:
 def _no_nic(port: LocalPort) -> str:
     if not port.iface_id:
         return "no external_ids:iface-id"
-    nic_id = _uuid(port.iface_id)
-    return f"no NIC has the id {nic_id}" if nic_id else f"iface-id {_shown(port.iface_id)} is not a UUID"
+    named = nic_id(port.iface_id)
+    return f"no NIC has the id {named}" if named else f"iface-id {_shown(port.iface_id)} is not a UUID"
 
 
 def _nic_problem(port: LocalPort, nic: Nic) -> str:

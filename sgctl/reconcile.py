@@ -100,6 +100,9 @@ class Compiler:
         self._flows: dict[str, tuple[Flow, ...]] = {}
         self._desired: dict[int, Flow] = {}
         self._collided = False
+        self._changed: set[int] = set()
+        self._seen: Installed | None = None
+        self._foreign = 0
 
     def compile(self, units: Mapping[str, Unit]) -> Mapping[int, Flow]:
         """The desired flows by cookie. The answer is the compiler's own: good until the next call.
@@ -119,6 +122,22 @@ class Compiler:
             self._merge()
         return self._desired
 
+    def plan(self, installed: Installed, learned: frozenset[int] = frozenset()) -> Plan:
+        """What turns `installed` into the flows compiled last, as `plan` says.
+
+        Of an `installed` that it has seen before only what has changed since is looked at: of the flows here, and of
+        the former plan, which may have been carried out or not. So in between only plans may have changed it.
+        """
+        if installed is self._seen:
+            here = {cookie: self._desired[cookie] for cookie in self._changed if cookie in self._desired}
+            there = {cookie: installed[cookie] for cookie in self._changed if cookie in installed}
+            todo = replace(plan(here, there, learned), foreign=self._foreign)
+        else:
+            todo = plan(self._desired, installed, learned)
+            self._seen, self._foreign = installed, todo.foreign
+        self._changed = {flow.cookie for flow in todo.adds} | {cookie for cookie, _ in todo.deletes}
+        return todo
+
     def flows_of(self, owner: str) -> tuple[Flow, ...]:
         """The flows of one owner, as they were last built."""
         return self._flows.get(owner, ())
@@ -127,6 +146,7 @@ class Compiler:
         self._units.pop(owner, None)
         for flow in self._flows.pop(owner, ()):
             self._desired.pop(flow.cookie, None)
+            self._changed.add(flow.cookie)
 
     def _learn(self, owner: str, unit: Unit) -> None:
         try:
@@ -136,11 +156,12 @@ class Compiler:
         self._units[owner] = unit
         self._flows[owner] = flows
         for flow in flows:
+            self._changed.add(flow.cookie)
             self._collided |= self._desired.setdefault(flow.cookie, flow) is not flow
 
     def _merge(self) -> None:
         """Give cookies anew, in the order of owners, so that colliding ones do not depend on history."""
-        self._desired = {}
+        self._desired, self._seen = {}, None
         self._collided = False
         for owner in sorted(self._flows):
             self._flows[owner] = tuple(map(self._place, self._flows[owner]))

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic, time
 from typing import Any, TypeAlias
-from uuid import UUID
 
+from sgctl.binding import nic_id
 from sgctl.config import Settings
 from sgctl.localport import LocalPort, VSwitch
 from sgctl.memo import Last
@@ -140,10 +140,4 @@ def _without(ports: Iterable[LocalPort], bridge: str) -> tuple[LocalPort, ...]:
 
 def named_nics(ports: Iterable[LocalPort]) -> frozenset[str]:
     """The NICs that local ports name, as far as their iface-id can be one."""
-    found = set()
-    for port in ports:
-        try:
-            found.add(str(UUID(port.iface_id or "")))
-        except ValueError:
-            continue
-    return frozenset(found)
+    return frozenset(filter(None, (nic_id(port.iface_id) for port in ports if port.iface_id)))

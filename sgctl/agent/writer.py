@@ -31,7 +31,7 @@ from sgctl.errors import SgctlError
 from sgctl.openflow.errors import Refused, SwitchGone
 from sgctl.openflow.switch import Switch
 from sgctl.policy import Decider
-from sgctl.reconcile import Compiler, Plan, Unbuildable, plan
+from sgctl.reconcile import Compiler, Plan, Unbuildable
 from sgctl.world import Decision, Refusal, World
 
 LOG = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ class Writer:
             decision = carry(self._decider.decide(world), world.brought)
             try:
                 desired = self._compile(decision)
-                todo = plan(desired, installed, frozenset({LEARNED_COOKIE}))
+                todo = self._compiler.plan(installed, frozenset({LEARNED_COOKIE}))
                 self._apply(switch, installed, world, decision, todo)
                 break
             except Unbuildable as error:

@@ -114,8 +114,9 @@ class Prepare(_BridgeCommand):
             self.put(bridge, "protocols", sorted([*bridge.protocols, OPENFLOW]))
         for row in self.put_controllers(txn, bridge, [self.settings.controller]):
             self._configure(row)
+        tables = dict(bridge.flow_tables)
         for number, name in self.settings.tables.items():
-            self._name_table(txn, bridge, number, name)
+            self._name_table(txn, bridge, number, tables.get(number), name)
 
     def _configure(self, controller: Any) -> None:
         wanted = self.settings
@@ -125,8 +126,7 @@ class Prepare(_BridgeCommand):
         self.put(controller, "controller_rate_limit", [wanted.packet_in_rate])
         self.put(controller, "controller_burst_limit", [wanted.packet_in_burst])
 
-    def _name_table(self, txn: Any, bridge: Any, number: int, name: str) -> None:
-        row = bridge.flow_tables.get(number)
+    def _name_table(self, txn: Any, bridge: Any, number: int, row: Any, name: str) -> None:
         if row is None:
             row = txn.insert(self.api.idl.tables["Flow_Table"])
             bridge.setkey("flow_tables", number, row)

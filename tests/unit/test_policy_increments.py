@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.inputs import Peer
+from flows.pipeline import build
 from sgctl.policy import Decider, decide
+from sgctl.reconcile import Compiler, plan
 from sgctl.world import Decision, Refusal, World
-from tests.unit.test_policy_worlds import NAMES, worlds
+from tests.unit.test_policy_worlds import BRIDGE, NAMES, worlds
 from tests.unit.worlds import cidr_rule, member, peer_rule, port, uid, world
 
 CHANGING = ("ports", "nics", "groups", "addresses", "rules", "members", "vms", "pods")
@@ -82,3 +84,19 @@ def test_a_member_that_leaves_and_comes_back() -> None:
     for of, count in ((CLOUD, 2), (without, 1), (replace(CLOUD, members=()), 0), (without, 1), (CLOUD, 2)):
         units = decider.decide(of).units.values()
         assert sum(isinstance(unit, Peer) for unit in units) == count
+
+
+@given(histories(), st.lists(st.booleans(), min_size=1, max_size=20))
+@settings(deadline=None, max_examples=100)
+def test_plans_of_what_has_changed_are_plans_of_all(history: list[World], carried_out: list[bool]) -> None:
+    """Whether the plans before were carried out or refused."""
+    decider, compiler = Decider(), Compiler(lambda unit: build(unit, BRIDGE))
+    installed: dict[int, int] = {}
+    for number, of in enumerate(history):
+        desired = compiler.compile(decider.decide(of).units)
+        todo = compiler.plan(installed)
+        assert todo == plan(desired, installed)
+        if carried_out[number % len(carried_out)]:
+            for cookie, _ in todo.deletes:
+                del installed[cookie]
+            installed.update((flow.cookie, flow.table) for flow in todo.adds)
