@@ -28,8 +28,8 @@ class World:
     def step(self) -> None:
         client = self.random.choice(self.clients)
         actions = (
-            self.create, self.delete, self.rename, self.authorize, self.authorize, self.revoke, self.deploy, self.regroup,
-            self.report, self.destroy,
+            self.create, self.delete, self.rename, self.authorize, self.authorize, self.revoke, self.deploy,
+            self.regroup, self.report, self.destroy,
         )  # fmt: skip
         self.random.choice(actions)(client)
 
