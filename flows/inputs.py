@@ -7,7 +7,7 @@ each thing that its flows are about. Equal values give equal flows, in any proce
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeAlias
@@ -60,17 +60,18 @@ class Segment:
     """A pod as its VMs see it: subnets, DHCP servers and DNS resolvers, IPv4 and IPv6.
 
     A unit too: it owns the flows towards these servers, once for all ports of the pod.
+    number: which pod a packet's VM is in, as registers hold it; a digest of the content, never 0.
     """
 
     subnets: tuple[Network, ...] = ()
     dhcp: tuple[Ip, ...] = ()
     dns: tuple[Ip, ...] = ()
+    number: int = field(init=False, compare=False, repr=False)
 
-    @property
-    def number(self) -> int:
-        """Which pod a packet's VM is in, as registers hold it: a digest of the content, never 0."""
+    def __post_init__(self) -> None:
         text = " ".join(",".join(map(str, part)) for part in (self.subnets, self.dhcp, self.dns))
-        return int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big") or 1
+        digest = blake2b(text.encode(), digest_size=4).digest()
+        object.__setattr__(self, "number", int.from_bytes(digest, "big") or 1)
 
     @property
     def owner(self) -> str:

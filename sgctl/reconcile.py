@@ -150,7 +150,7 @@ class Compiler:
 
     def _learn(self, owner: str, unit: Unit) -> None:
         try:
-            flows = tuple(replace(flow, cookie=cookie_of(flow)) for flow in self._build(unit))
+            flows = tuple(_marked(flow) for flow in self._build(unit))
         except ValueError as error:
             raise Unbuildable(unit, str(error)) from error
         self._units[owner] = unit
@@ -175,3 +175,10 @@ class Compiler:
                 self._collided |= salt > 0
                 return placed
         raise AssertionError("unreachable")
+
+
+def _marked(flow: Flow) -> Flow:
+    """The flow with its cookie; `replace` would take three times as long, ten thousand times over."""
+    return Flow(
+        flow.table, flow.priority, flow.match, flow.actions, flow.owner, flow.note, cookie_of(flow), flow.expires
+    )

@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import math
 from dataclasses import dataclass, field, replace
 from threading import Event
 from time import time
 
-from flows.inputs import Connection, Moved, Port, Resumed, Standby
-from sgctl.handover import Carried, echoes, spans, unpack
-from sgctl.model import Handover
+from flows.inputs import Bridge, Connection, Moved, Port, Resumed, Standby
+from sgctl.handover import Carried, carried, echoes, spans, unpack
+from sgctl.model import Cut, Handover
+from sgctl.numbers import number
+from sgctl.openflow.conntrack import ConntrackReader
+from sgctl.openflow.errors import SwitchError
 from sgctl.store import Changes, Replica
 from sgctl.world import Brought, Decision
 
 LOG = logging.getLogger(__name__)
+ZONE = Bridge(()).zone
 
 
 @dataclass(slots=True)
@@ -35,8 +39,9 @@ class _Load:
 class Arrivals:
     """Follows the rows that are for this host."""
 
-    def __init__(self, host: str, replica: Replica) -> None:
-        self._host, self._replica = host, replica
+    def __init__(self, host: str, replica: Replica, reader: ConntrackReader) -> None:
+        self._host, self._replica, self._reader = host, replica, reader
+        self._fresh = True
         self._loads: dict[str, _Load] = {}
         self._brought: Brought = {}
         self._listeners: list[Event] = []
@@ -48,7 +53,7 @@ class Arrivals:
         self._listeners.append(event)
 
     def _note(self, changes: Changes) -> None:
-        if not changes or any(kind is Handover for kind, _ in changes):
+        if not changes or any(kind in (Handover, Cut) for kind, _ in changes):
             self._outdated = True
             for listener in self._listeners:
                 listener.set()
@@ -58,12 +63,22 @@ class Arrivals:
         if self._outdated and self._replica.insync:
             self._outdated = False
             self._refresh()
+            if self._fresh:
+                self._fresh = False
+                self._forget_used_before()
         now = time()
         if any(until <= now for load in self._loads.values() for until in load.spans):
             for load in self._loads.values():
                 load.spans = {until: some for until, some in load.spans.items() if until > now}
             self._collect()
         return self._brought
+
+    def _forget_used_before(self) -> None:
+        """What an earlier process has found to be used, this one must not bring back."""
+        try:
+            self.forget_used()
+        except SwitchError as error:
+            LOG.warning("what NICs have brought along counts as not used: %s", error)
 
     def _refresh(self) -> None:
         latest: dict[str, Handover] = {}
@@ -72,9 +87,19 @@ class Arrivals:
                 known = latest.get(row.nic)
                 latest[row.nic] = row if known is None or known.taken < row.taken else known
         loads = {nic: self._load(row, self._loads.get(nic)) for nic, row in latest.items()}
-        if loads != self._loads:
+        cut = self._without_cut(list(loads.values()))
+        if cut or loads != self._loads:
             self._loads = loads
             self._collect()
+
+    def _without_cut(self, loads: list[_Load]) -> bool:
+        """Leave out what revoked rules had admitted and shall end (`sgctl.cuts`); true if that is anything."""
+        ended = {number([row.rule]) for row in self._replica.all(Cut)}
+        found = [load for load in loads if any(one.rule in ended for one in load.connections)]
+        for load in found:
+            load.connections = [one for one in load.connections if one.rule not in ended]
+            load.sort()
+        return bool(found)
 
     @staticmethod
     def _load(row: Handover, known: _Load | None) -> _Load:
@@ -91,12 +116,7 @@ class Arrivals:
     def _collect(self) -> None:
         self._brought = {nic: dict(load.spans) for nic, load in self._loads.items() if load.spans}
 
-    def brings(self, nic: str) -> bool:
-        """Whether a NIC brings anything along that has not been used."""
-        load = self._loads.get(nic)
-        return load is not None and bool(load.connections)
-
-    def carried(self, nic: str, now: float) -> list[Carried]:
+    def unused(self, nic: str, now: float) -> list[Carried]:
         """What a NIC has brought, has not used, and has not expired: it takes it further."""
         load = self._loads.get(nic)
         return [one for one in load.connections if one.expires > now] if load is not None else []
@@ -109,19 +129,29 @@ class Arrivals:
         load.echoed = True
         return echoes(load.connections, time())
 
-    def used(self, nic: str, entries: Iterable[Carried]) -> bool:
-        """Leave out what has made entries here; true if that is anything."""
-        load = self._loads.get(nic)
-        if load is None:
-            return False
-        keys = {one.key for one in entries}
-        rest = [one for one in load.connections if one.key not in keys]
-        if len(rest) == len(load.connections):
-            return False
-        load.connections = rest
-        load.sort()
-        self._collect()
-        return True
+    def forget_used(self) -> bool:
+        """Leave out what has made entries here: it shall end when its entry ends. True if that is anything.
+
+        Raises SwitchError if conntrack cannot be read.
+        """
+        addresses = {one.own for load in self._loads.values() for one in load.connections}
+        entries = self._reader.entries(ZONE, addresses)
+        keys = {one.key for one in carried(entries, addresses, time())}
+        changed = False
+        for load in self._loads.values():
+            rest = [one for one in load.connections if one.key not in keys]
+            if len(rest) != len(load.connections):
+                load.connections = rest
+                load.sort()
+                changed = True
+        if changed:
+            self._collect()
+        return changed
+
+    def next_end(self) -> float:
+        """Seconds until something expires."""
+        ends = [until for load in self._loads.values() for until in load.spans]
+        return max(0.1, min(ends) - time()) if ends else math.inf
 
 
 def carry(decision: Decision, brought: Brought) -> Decision:

@@ -27,6 +27,7 @@ from sgctl.agent.gather import Gatherer
 from sgctl.agent.local import LocalBridge
 from sgctl.agent.metrics import Metrics
 from sgctl.agent.moves import Moves
+from sgctl.collector import keep, uncollected
 from sgctl.errors import SgctlError
 from sgctl.openflow.errors import Refused, SwitchGone
 from sgctl.openflow.switch import Switch
@@ -39,6 +40,8 @@ TICK = 2.0
 """Seconds after which the loop looks around though nobody has woken it."""
 BREATH = 250
 """Units that are built without a break."""
+MANY = 1000
+"""Flows that are worth keeping the garbage collector from."""
 AUDIT = 60.0
 """Seconds after which the installed cookies are read again, in case somebody else has changed flows."""
 
@@ -169,10 +172,12 @@ class Writer:
         known = self._gatherer.known
         assert known is not None
         while True:
-            decision = carry(self._decider.decide(world), world.brought)
+            with uncollected():
+                decision = carry(self._decider.decide(world), world.brought)
             try:
-                desired = self._compile(decision)
-                todo = self._compiler.plan(installed, frozenset({LEARNED_COOKIE}))
+                with uncollected():
+                    desired = self._compile(decision)
+                    todo = self._compiler.plan(installed, frozenset({LEARNED_COOKIE}))
                 self._apply(switch, installed, world, decision, todo)
                 break
             except Unbuildable as error:
@@ -184,6 +189,8 @@ class Writer:
         _log_changes(self.applied, decision)
         self.applied = Applied(world, decision, dict(desired), todo.foreign, known.sequence, self._gatherer.current)
         self._metrics.observe(decision, len(desired), todo)
+        if len(todo.adds) >= MANY:
+            keep()
         for listener in self._listeners:
             listener.set()
 

@@ -6,11 +6,10 @@ One thread runs the Idl; under a monkey-patched eventlet that is a green thread.
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from threading import Event, Lock, Thread, current_thread
 from time import monotonic, sleep
 from types import TracebackType
@@ -18,6 +17,7 @@ from typing import Self
 
 from ovs.poller import Poller
 
+from sgctl.collector import uncollected
 from sgctl.errors import Unavailable
 from sgctl.model import TABLES
 from sgctl.store.changes import Change, Guard, operations
@@ -154,7 +154,7 @@ class Database:
             self._finish([*self._sent, *self._queue])
 
     def _turn(self) -> None:
-        with _uncollected():
+        with uncollected():
             self._idl.run()
             self._absorb(self._idl.take_news())
         self._finish([request for request in self._sent if request.over or not self._idl.monitoring])
@@ -206,15 +206,3 @@ class Database:
             self._idl.demand(self._conditions.of(self._followed, self.replica))
             self._settled = self._idl.agreed and self._followed is not None
         return self._settled
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the cyclic garbage collector, which takes half of the time when a hundred thousand rows arrive."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
