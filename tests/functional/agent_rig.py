@@ -25,6 +25,8 @@ from tests.unit.worlds import rows, uid
 
 PROGRAM = Path(sys.executable).with_name("sgctl-manager")
 BRIDGE = "br-int"
+PATIENCE = 30.0
+"""Seconds that a manager may take on a busy machine."""
 _FLOW = re.compile(r"cookie=(0x[0-9a-f]+), duration=([\d.]+)s")
 
 
@@ -159,7 +161,7 @@ class Manager:
             assert self.process.poll() is None, self.log.read_text()
             return self.get("/readyz")[0] == 200
 
-        eventually(ready)
+        eventually(ready, PATIENCE)
 
     def ports(self) -> dict[str, Any]:
         """The ports by name, once the agent is ready."""
@@ -173,7 +175,7 @@ class Manager:
             found = self.ports().get(port)
             return found if found and found["state"] == state else None
 
-        found = eventually(reached)
+        found = eventually(reached, PATIENCE)
         assert found
         return found
 
