@@ -9,6 +9,7 @@ PREINIT6)
     ;;
 BOUND6 | RENEW6 | REBIND6 | REBOOT)
     ip -6 address replace "$new_ip6_address/$new_ip6_prefixlen" dev "$interface" nodad
-    printf '%s\n\n%s\n' "$new_ip6_address/$new_ip6_prefixlen" "${new_dhcp6_name_servers%% *}" > "$LEASE"
+    printf '%s\n\n%s\n' "$new_ip6_address/$new_ip6_prefixlen" "${new_dhcp6_name_servers%% *}" > "$LEASE.new"
+    mv "$LEASE.new" "$LEASE"
     ;;
 esac

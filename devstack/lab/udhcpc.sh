@@ -10,4 +10,5 @@ for gateway in $router; do
     ip route replace default via "$gateway"
     break
 done
-printf '%s\n%s\n%s\n' "$ip/$mask" "${router%% *}" "${dns%% *}" > "$LEASE"
+printf '%s\n%s\n%s\n' "$ip/$mask" "${router%% *}" "${dns%% *}" > "$LEASE.new"
+mv "$LEASE.new" "$LEASE"
