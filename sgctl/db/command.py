@@ -143,7 +143,7 @@ def _backup(options: Options) -> int:
     from sgctl.db import contents, status
 
     tls = _tls(options)
-    contents.backup(status.leader(options.db), options.file, tls, force=options.force)
+    contents.backup(status.reader(options.db), options.file, tls, force=options.force)
     print(options.file)
     return 0
 

@@ -67,14 +67,19 @@ def convert(remote: str, tls: Tls | None) -> bool:
 
 
 def restore(remote: str, path: Path) -> int:
-    """Make a database what it was; the number of rows that were not the same."""
+    """Make a database what it was; the number of rows that were not the same.
+
+    `remote` is the server that makes the transactions: versions of rows are its own, even in a cluster. It is asked
+    for one table at a time, for it does nothing else while it gives one away.
+    """
     snapshot = _snapshot(path)
     for _ in range(_ATTEMPTS):
         with Talk(remote, timeout=_SECONDS) as talk:
-            live = talk.rows(snapshot)
-            todo = list(difference(live, merged(live, snapshot)))
-            if not todo:
-                return 0
+            live = {name: talk.rows([name])[name] for name in snapshot}
+        todo = list(difference(live, merged(live, snapshot)))
+        if not todo:
+            return 0
+        with Talk(remote, timeout=_SECONDS) as talk:
             try:
                 talk.transact([*_unchanged(live), *todo, {"op": "commit", "durable": True}])
                 return len(todo)
@@ -137,8 +142,10 @@ def _snapshot(path: Path) -> Tables:
     if not path.is_file():
         raise SgctlError(f"there is no file {path}")
     with tempfile.TemporaryDirectory() as directory, as_file(files("sgctl") / "sg.ovsschema") as schema:
-        copy = Path(directory, "snapshot.db")
-        tool("convert", path, schema, copy)
+        copy = path
+        if tool("needs-conversion", path, schema) == "yes":
+            copy = Path(directory, "snapshot.db")
+            tool("convert", path, schema, copy)
         names = list(json.loads(schema.read_text())["tables"])
         selects = [{"op": "select", "table": name, "where": []} for name in names]
         results = json.loads(tool("query", copy, json.dumps([DATABASE, *selects])))
@@ -148,6 +155,7 @@ def _snapshot(path: Path) -> Tables:
 def _client(remote: str, tls: Tls | None, command: str, *arguments: str, output: IO[bytes] | None = None) -> str:
     """What ovsdb-client says; its own time-out is for servers that hang."""
     options = [*(tls.options() if tls else []), f"--timeout={_SECONDS:.0f}", "-vconsole:off"]
+    options += ["--no-leader-only"] if command == "backup" else []
     ended = subprocess.run(
         [program("ovsdb-client"), *options, command, remote, *arguments],
         stdout=subprocess.PIPE if output is None else output,

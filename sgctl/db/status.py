@@ -76,7 +76,20 @@ def writable(servers: Sequence[Server]) -> bool:
 
 def leader(remotes: str) -> str:
     """The remote of the server that makes the transactions."""
+    return _leader(look(remotes))
+
+
+def reader(remotes: str) -> str:
+    """The remote of a server to read everything from: not the leader, if there are others.
+
+    A server that is busy for seconds with such a request would lose its leadership.
+    """
     servers = look(remotes)
+    leader = _leader(servers)
+    return next((one.remote for one in servers if one.role == "follower" and one.connected), leader)
+
+
+def _leader(servers: Sequence[Server]) -> str:
     for server in servers:
         if server.writable:
             return server.remote

@@ -22,6 +22,9 @@ from tests.functional.db_nodes import Cluster, Node, cluster, tool
 from tests.functional.store_server import ACME, eventually
 from tests.unit.store_rows import account, group, uid
 
+#: Several databases on a machine that may be busy with other tests.
+pytestmark = pytest.mark.timeout(300)
+
 HOST = Host(id=uid("host h1"), name="h1")
 LOAD, HANG = account("load"), account("hang")
 HANG_LIMIT = 10.0

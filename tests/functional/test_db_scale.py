@@ -24,6 +24,9 @@ SECONDS, MEGABYTES, SPREAD = 3.0, 80.0, 4.0
 AGENT = """
 import json, sys, time
 from sgctl.store import Database, Interest
+
+#: Several databases on a machine that may be busy with other tests.
+pytestmark = pytest.mark.timeout(300)
 def rss():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) / 1024
 remote, host, *nics = sys.argv[1:]

@@ -29,6 +29,9 @@ from tests.functional.vswitch_sandbox import eventually, free_port
 from tests.unit.store_rows import uid
 from tests.unit.worlds import world
 
+#: Several databases on a machine that may be busy with other tests.
+pytestmark = pytest.mark.timeout(300)
+
 ROWS = (*BASE, *HERE.machine(ACME, WEB, host="elsewhere"))
 VM, NIC, ADDRESS, *_ = ROWS[len(BASE) :]
 

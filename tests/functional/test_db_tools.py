@@ -3,6 +3,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -10,13 +11,18 @@ from typing import Any
 
 import pytest
 
+from sgctl.db import contents
 from sgctl.db.contents import difference
+from sgctl.db.talk import Rows, Talk
 from sgctl.model import Cloud, Group, Host, Nic, Row
 from sgctl.store import Database, Delete, Insert, Update
 from tests.functional.api_servers import until
 from tests.functional.db_nodes import TOOL, Cluster, Node, cluster, tool
 from tests.functional.store_server import ACME, BASE, DB, HERE, WEB, connected, held, served
 from tests.unit.store_rows import group, uid
+
+#: Several databases on a machine that may be busy with other tests.
+pytestmark = pytest.mark.timeout(300)
 
 HOST = Host(id=uid("host"), name="h1", seen=1)
 VM, NIC, *REST = HERE.machine(ACME, WEB, host="h1")
@@ -50,6 +56,30 @@ def test_a_backup_brings_everything_back_that_was_asked_for(tmp_path: Path) -> N
         assert after.pop(Nic) == {NIC.id: replace(NIC, host="h2", since=5)}
         assert after.pop(Host) == {HOST.id: replace(HOST, seen=2)}
         assert after == {kind: rows for kind, rows in before.items() if kind not in (Nic, Host)}
+
+
+def test_a_restore_loses_nothing_that_is_written_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody writes between its look and its transaction: it looks again."""
+    copy, late = tmp_path / "copy.db", group("late", ACME)
+    with served() as server, connected(server) as database:
+        database.write([Insert(row) for row in ROWS])
+        contents.backup(server.remote, copy, None)
+        database.write([Update(Group, WEB.id, {"description": "spoilt"})])
+        looks: list[str] = []
+        look = Talk.rows
+
+        def disturbed(talk: Talk, tables: Iterable[str]) -> dict[str, Rows]:
+            found = look(talk, tables)
+            if "Group" in found:
+                looks.append("Group")
+                if len(looks) == 1:
+                    database.write([Insert(late)])
+            return found
+
+        monkeypatch.setattr(Talk, "rows", disturbed)
+        assert contents.restore(server.remote, copy) == 2
+        assert len(looks) == 2
+        until(lambda: held(database)[Group] == {DB.id: DB, WEB.id: WEB}, "the groups of the backup")
 
 
 def test_a_backup_begins_a_new_cluster(tmp_path: Path) -> None:
