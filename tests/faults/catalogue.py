@@ -67,6 +67,17 @@ def restart_switch(scene: Scene, chance: Random, *, kill: bool, number: int) -> 
     scene.hypervisors[number - 1].restart_vswitchd(kill=kill)
 
 
+def restart_switch_alone(scene: Scene, chance: Random, *, seconds: float) -> None:
+    """The agent hangs while the switch starts anew: everything is closed until it goes on."""
+    process = scene.manager(1).process
+    process.send_signal(signal.SIGSTOP)
+    try:
+        scene.hypervisors[0].restart_vswitchd(kill=True)
+        sleep(seconds)
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 def restart_ovsdb(scene: Scene, chance: Random, *, number: int, away: float) -> None:
     """The local switch's database."""
     hypervisor = scene.hypervisors[number - 1]
@@ -110,9 +121,11 @@ def add_flows(scene: Scene, chance: Random) -> None:
         hypervisor.ofctl("--strict", "del-flows", BRIDGE, foreign)
 
 
-def flap(scene: Scene, chance: Random, *, at_once: bool, times: int = 24) -> None:
-    """A port goes and comes back, in one transaction or in two."""
+def flap(scene: Scene, chance: Random, *, at_once: bool, times: int = 20) -> None:
+    """A port that has connections goes and comes back, in one transaction or in two."""
     machine, hypervisor = scene.machine("flapper"), scene.hypervisors[0]
+    for version in (4, 6):
+        assert scene.vm("near").ping(machine.vm.address(version))
     ids = {"iface-id": machine.nic, "attached-mac": machine.mac}
     settings = [f'external_ids:{name}="{value}"' for name, value in ids.items()]
     add = ["add-port", BRIDGE, machine.port, "--", "set", "Interface", machine.port, *settings]
@@ -125,6 +138,8 @@ def flap(scene: Scene, chance: Random, *, at_once: bool, times: int = 24) -> Non
             hypervisor.vsctl("--no-wait", *add)
         sleep(chance.uniform(0, 0.1))
     wait_port(scene, "active")
+    for version in (4, 6):
+        wait_for("pings", partial(scene.vm("near").ping, machine.vm.address(version)), step=0.1)
 
 
 def wait_port(scene: Scene, state: str) -> str:
@@ -173,34 +188,60 @@ def double_id(scene: Scene, chance: Random) -> None:
             hypervisor.unplug("double0")
 
 
-AGENT = (
-    *(
+def agent_restarts(*cases: tuple[int, bool, float]) -> tuple[Fault, ...]:
+    """Of these hypervisors, by SIGKILL or not, away for so many seconds."""
+    return tuple(
         Fault(
             name=f"agent {number} {'SIGKILL' if kill else 'SIGTERM'}, away {away:g} s",
             inject=partial(restart_agent, kill=kill, number=number, away=away),
         )
-        for number, kill, away in ((1, True, 0.0), (1, False, 2.0), (2, True, 2.0), (2, False, 0.0))
-    ),
-    *(
-        Fault(name=f"agent {number} SIGSTOP 4 s", inject=partial(freeze_agent, number=number, seconds=4.0))
-        for number in (1, 2)
-    ),
-    Fault(name="a second agent", inject=second_agent),
-)
-SWITCH = (
-    *(
+        for number, kill, away in cases
+    )
+
+
+def agent_freezes(*cases: tuple[int, float]) -> tuple[Fault, ...]:
+    """Of these hypervisors, for so many seconds."""
+    return tuple(
+        Fault(
+            name=f"agent {number} SIGSTOP {seconds:g} s", inject=partial(freeze_agent, number=number, seconds=seconds)
+        )
+        for number, seconds in cases
+    )  # fmt: skip
+
+
+def switch_restarts(*cases: tuple[int, bool]) -> tuple[Fault, ...]:
+    """Of these hypervisors, by SIGKILL or not."""
+    return tuple(
         Fault(
             name=f"vswitchd {number} {'SIGKILL' if kill else 'SIGTERM'}",
             inject=partial(restart_switch, kill=kill, number=number), gap=SWITCH_FLOOR + TARGET, forgets=True,
         )
-        for number in (1, 2) for kill in (True, False)
-    ),
-    *(
+        for number, kill in cases
+    )  # fmt: skip
+
+
+def ovsdb_restarts(*cases: tuple[float, float]) -> tuple[Fault, ...]:
+    """Of the first hypervisor's: seconds away, and the floor of that."""
+    return tuple(
         Fault(
             name=f"local ovsdb-server away {away:g} s",
             inject=partial(restart_ovsdb, number=1, away=away), gap=floor + TARGET,
         )
-        for away, floor in ((0.0, 1.0), (1.0, 3.0))
+        for away, floor in cases
+    )  # fmt: skip
+
+
+AGENT = (
+    *agent_restarts((1, True, 0.0), (2, False, 2.0)),
+    *agent_freezes((1, 4.0)),
+    Fault(name="a second agent", inject=second_agent),
+)
+SWITCH = (
+    *switch_restarts((1, True), (2, False)),
+    *ovsdb_restarts((0.0, 1.0)),
+    Fault(
+        name="vswitchd 1 SIGKILL, its agent hangs 2 s", inject=partial(restart_switch_alone, seconds=2.0),
+        gap=2.0 + SWITCH_FLOOR + TARGET, forgets=True,
     ),
     Fault(name="OpenFlow connections reset", inject=reset_openflow),
 )  # fmt: skip
@@ -211,12 +252,14 @@ PORTS = (
     Fault(name="iface-id on two ports", inject=double_id),
 )
 PEOPLE = (
-    Fault(name="rules deleted by hand", inject=partial(delete_flows, match="table=130"), gap=0.0),
+    Fault(name="rules deleted by hand", inject=partial(delete_flows, match="table=170")),
     Fault(name="all flows deleted by hand", inject=partial(delete_flows, match=""), gap=AUDIT),
     Fault(name="flows added by hand", inject=add_flows),
 )
-SLOW = tuple(
-    Fault(name=f"agent {number} SIGSTOP 25 s", inject=partial(freeze_agent, number=number, seconds=25.0))
-    for number in (1, 2)
+MORE = (
+    *agent_restarts((1, False, 2.0), (2, True, 2.0), (2, False, 0.0), (1, True, 15.0)),
+    *agent_freezes((2, 4.0), (1, 25.0), (2, 25.0)),
+    *switch_restarts((2, True), (1, False)),
+    *ovsdb_restarts((1.0, 3.0), (5.0, 7.0)),
 )
 """Only in long runs."""

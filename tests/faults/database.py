@@ -167,12 +167,13 @@ def spoil(scene: Scene, chance: Random, *, last: bool) -> None:
 DATABASE = (
     Fault(name="database SIGKILL", inject=partial(kill, times=3)),
     Fault(name="database SIGSTOP 3 s", inject=partial(freeze, seconds=3.0)),
-    Fault(name="database SIGSTOP 12 s", inject=partial(freeze, seconds=12.0)),
     Fault(name="database's disk full", inject=fill_disk),
     Fault(name="database restored from a backup", inject=restore, rewrites=True),
     Fault(name="database with other content", inject=other_content, rewrites=True),
     Fault(name="database file with a torn end", inject=partial(spoil, last=True)),
     Fault(name="database file spoilt", inject=partial(spoil, last=False)),
 )
-SLOW = (Fault(name="database SIGSTOP 60 s", inject=partial(freeze, seconds=60.0)),)
+MORE = tuple(
+    Fault(name=f"database SIGSTOP {seconds:g} s", inject=partial(freeze, seconds=seconds)) for seconds in (12.0, 60.0)
+)
 """Only in long runs."""

@@ -11,15 +11,16 @@ from time import monotonic, sleep
 from typing import TypeAlias
 
 from devstack.lab.agent import Report
+from devstack.lab.hypervisor import BRIDGE
 from tests.faults.changes import Changes
 from tests.faults.prober import Prober
 from tests.faults.scene import Scene
 from tests.faults.traffic import INTERVAL, Traffic, Way
 from tests.functional.promised import check_recompute
 
-JITTER = 0.4
+JITTER = 0.8
 """Seconds without an answer that this machine may cost a 10 ms conversation though nothing is lost."""
-IN_FLIGHT = 3
+IN_FLIGHT = 4
 """How many answers a conversation may still wait for at the moment when it is asked."""
 QUIET = 0.3
 
@@ -95,6 +96,8 @@ class Harness:
             self.changes.pause()
         self.scene.settle()
         converged = monotonic() - over
+        for hypervisor in self.scene.hypervisors:
+            assert "nx-match" in hypervisor.ofctl("get-frags", BRIDGE)
         self.traffic.resume(kept=not fault.forgets)
         leaks = self.prober.arrived()
         after = self.traffic.report(clear=True)
@@ -104,7 +107,7 @@ class Harness:
         )  # fmt: skip
         self.outcomes.append(outcome)
         print(outcome)
-        assert not leaks, leaks
+        assert not leaks, f"{fault}: delivered: {leaks}"
         self._hold(fault, before, after)
         return outcome
 
