@@ -47,7 +47,7 @@ class AdminServer:
 
     def __init__(self, services: Services, writer: Writer, metrics: Metrics) -> None:
         self._settings, self._database = services.settings, services.database
-        self._writer, self._metrics = writer, metrics
+        self._writer, self._metrics, self._health = writer, metrics, services.health
         self._socket: Any = None
         self._routes: dict[str, Callable[[Query], Json]] = {
             "/admin/ports": self._ports,
@@ -85,7 +85,7 @@ class AdminServer:
                 raise HttpError(405, "only GET is possible")
             if path == "/metrics":
                 self._observe()
-                return 200, TEXT, self._metrics.text()
+                return 200, TEXT, self._metrics.text() + self._health.text()
             query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
             status, found = self._find(path, query)
         except QueryError as error:
@@ -111,11 +111,13 @@ class AdminServer:
             "switch": self._writer.switch is not None,
             "database": self._database.replica.insync,
             "insync": self._writer.settled,
+            **self._health.parts(),
         }
         return {"ready": all(parts.values()), **parts}
 
     def _observe(self) -> None:
         """Bring up to date what is measured only when somebody asks."""
+        self._metrics.measure_lag(insync=self._database.replica.insync)
         for part, value in self._readiness().items():
             self._metrics.insync.labels(part).set(value)
         applied, switch = self._writer.applied, self._writer.switch

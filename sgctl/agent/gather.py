@@ -99,6 +99,11 @@ class Gatherer:
         return not self._outdated and self._replica.insync
 
     @property
+    def insync(self) -> bool:
+        """Whether the database is being followed."""
+        return self._replica.insync
+
+    @property
     def loading(self) -> bool:
         """Whether rows that have just become of interest are on their way: better to wait than to misjudge a port."""
         return self._known is not None and self._database.connected and not self._replica.insync

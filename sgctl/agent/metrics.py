@@ -5,13 +5,19 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping
+from time import monotonic
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from flows.inputs import Fanout, Peer, Policy, Port, Standby
-from sgctl.reconcile import Plan
+from flows.tables import LEARNED_COOKIE
+from sgctl.agent.drift import EXPIRING
+from sgctl.reconcile import Installed, Plan, ours
 from sgctl.world import Decision, State
+
+BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds: a change of one port takes a few milliseconds, the first one of a large host a second or two."""
 
 
 class Metrics:
@@ -23,21 +29,49 @@ class Metrics:
         self.ports = Gauge("sgctl_ports", "Local ports by state.", ["state"], registry=registry)
         self.units = Gauge("sgctl_units", "Owners of flows by kind.", ["kind"], registry=registry)
         self.flows = Gauge("sgctl_flows", "Flows that the switch should hold.", registry=registry)
+        self.installed = Gauge("sgctl_flows_installed", "Flows of sgctl that the switch holds.", registry=registry)
         self.foreign = Gauge("sgctl_foreign_cookies", "Cookies of flows that are not sgctl's.", registry=registry)
         self.problems = Gauge("sgctl_problems", "Rules and owners that are left out.", registry=registry)
         self.mods = Counter("sgctl_flow_mods", "Flow mods sent.", ["kind"], registry=registry)
-        self.bundles = Histogram("sgctl_bundle_seconds", "Time of atomic bundles.", registry=registry)
+        self.bundles = Histogram("sgctl_bundle_seconds", "Time of atomic bundles.", registry=registry, buckets=BUCKETS)
+        self.changes = Histogram(
+            "sgctl_change_seconds", "Time from news to changed flows.", registry=registry, buckets=BUCKETS
+        )
+        self.errors = Counter("sgctl_bundle_errors", "Bundles not in force.", ["cause"], registry=registry)
+        self.repairs = Counter("sgctl_repairs", "Flows repaired after others.", ["kind"], registry=registry)
+        self.lag = Gauge("sgctl_database_lag_seconds", "Age of what is known of the database.", registry=registry)
+        self._current_at = monotonic()
+        for cause in ("refused", "switch gone"):
+            self.errors.labels(cause)
+        for kind in ("add", "delete"):
+            self.repairs.labels(kind)
         self.dropped = Gauge("sgctl_dropped_packets", "Dropped packets.", ["table", "reason"], registry=registry)
         self.drifts = Counter("sgctl_drifts", "Times that somebody else had changed flows.", registry=registry)
         self.insync = Gauge("sgctl_insync", "1 if the part is in sync.", ["part"], registry=registry)
 
-    def applied(self, plan: Plan, seconds: float) -> None:
-        """A bundle is in force."""
+    def applied(self, plan: Plan, seconds: float, since_news: float) -> None:
+        """A bundle is in force, so many seconds after it was begun, and after the news that it is the answer to."""
         if plan.empty:
             return
         self.mods.labels("add").inc(len(plan.adds))
         self.mods.labels("delete").inc(len(plan.deletes))
         self.bundles.observe(seconds)
+        self.changes.observe(since_news)
+
+    def count_repairs(self, expected: Installed, found: Installed) -> tuple[int, int]:
+        """How many flows others have taken away and added; what comes or goes by itself does not count."""
+        lost = sum(table not in EXPIRING for cookie, table in expected.items() if cookie not in found)
+        more = (cookie for cookie, table in found.items() if cookie not in expected and table not in EXPIRING)
+        added = sum(ours(cookie) and cookie != LEARNED_COOKIE for cookie in more)
+        self.repairs.labels("add").inc(lost)
+        self.repairs.labels("delete").inc(added)
+        return lost, added
+
+    def measure_lag(self, *, insync: bool) -> None:
+        """Whether the database is followed now."""
+        now = monotonic()
+        self._current_at = now if insync else self._current_at
+        self.lag.set(now - self._current_at)
 
     def observe(self, decision: Decision, flows: int, plan: Plan) -> None:
         """What is in force now."""

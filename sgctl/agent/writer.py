@@ -32,7 +32,7 @@ from sgctl.errors import SgctlError
 from sgctl.openflow.errors import Refused, SwitchGone
 from sgctl.openflow.switch import Switch
 from sgctl.policy import Decider
-from sgctl.reconcile import Compiler, Plan, Unbuildable
+from sgctl.reconcile import Compiler, Plan, Unbuildable, ours
 from sgctl.world import Decision, Refusal, World
 
 LOG = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Writer:
         self._frames: deque[int] = deque(maxlen=1024)
         self._moves = Moves()
         self._arrivals, self._forgetter = arrivals, forgetter
-        self._spoke = 0.0
+        self._spoke = self._noted = 0.0
         self._decider = Decider()
         self._basis: tuple[object, ...] | None = None
         self._listeners: list[Event] = []
@@ -89,6 +89,7 @@ class Writer:
 
     def wake(self, *_: object) -> None:
         """Something has changed."""
+        self._noted = self._noted or monotonic()
         self._wake.set()
 
     def connected(self, switch: Switch) -> None:
@@ -118,13 +119,17 @@ class Writer:
                 self._turn()
             except SwitchGone as error:
                 LOG.warning("the switch is not there: %s", error)
+                self._metrics.errors.labels("switch gone").inc()
                 self._installed = None
             self._busy = False
 
     def _turn(self) -> None:
+        noted, self._noted = self._noted or monotonic(), 0.0
         self._gatherer.look(self._local.look())
+        self._metrics.measure_lag(insync=self._gatherer.insync)
         switch, world = self._switch, self._gatherer.world()
         if switch is None or world is None or self._gatherer.loading:
+            self._noted = noted
             return
         installed = self._read_back(switch)
         self._moves.claim(self.applied, self._drain_frames())
@@ -133,7 +138,7 @@ class Writer:
         fresh = (world.ports, world.live, world.claimed, world.brought)
         basis = (self._gatherer.known, *fresh, self._gatherer.current)
         if basis != self._basis:
-            self._reconcile(switch, installed, world)
+            self._reconcile(switch, installed, world, noted)
             self._basis = basis
 
     def _drain_frames(self) -> list[int]:
@@ -150,7 +155,9 @@ class Writer:
         if installed is None:
             switch.set_fragment_mode()
         seen = switch.flows()
-        installed = {flow.cookie: flow.table for flow in seen}
+        expected, installed = installed, {flow.cookie: flow.table for flow in seen}
+        if expected is not None and any(found := self._metrics.count_repairs(expected, installed)):
+            LOG.warning("%d of our flows were missing, %d were not expected: repaired", *found)
         self._census.take(seen, installed)
         if self._switch is not switch:
             raise SwitchGone("the switch has connected anew meanwhile")
@@ -167,7 +174,7 @@ class Writer:
             self._metrics.drifts.inc()
         return bool(found)
 
-    def _reconcile(self, switch: Switch, installed: dict[int, int], world: World) -> None:
+    def _reconcile(self, switch: Switch, installed: dict[int, int], world: World, noted: float) -> None:
         """Bring the switch to what follows from the world, leaving out what it refuses."""
         known = self._gatherer.known
         assert known is not None
@@ -178,17 +185,19 @@ class Writer:
                 with uncollected():
                     desired = self._compile(decision)
                     todo = self._compiler.plan(installed, frozenset({LEARNED_COOKIE}))
-                self._apply(switch, installed, world, decision, todo)
+                self._apply(switch, installed, world, decision, todo, noted)
                 break
             except Unbuildable as error:
                 self._refuse({error.unit.owner: error.reason}, decision)
             except Refused as error:
+                self._metrics.errors.labels("refused").inc()
                 self._refuse({flow.owner: text for flow, text in error.reasons.items()}, decision)
             world = replace(world, refused=dict(self._refused))
         self._refused = {owner: old for owner, old in self._refused.items() if owner not in decision.units}
         _log_changes(self.applied, decision)
         self.applied = Applied(world, decision, dict(desired), todo.foreign, known.sequence, self._gatherer.current)
         self._metrics.observe(decision, len(desired), todo)
+        self._metrics.installed.set(sum(map(ours, installed)))
         if len(todo.adds) >= MANY:
             keep()
         for listener in self._listeners:
@@ -210,7 +219,15 @@ class Writer:
             sleep(0)
         return build(unit, self._bridge)
 
-    def _apply(self, switch: Switch, installed: dict[int, int], world: World, decision: Decision, todo: Plan) -> None:
+    def _apply(
+        self,
+        switch: Switch,
+        installed: dict[int, int],
+        world: World,
+        decision: Decision,
+        todo: Plan,
+        noted: float,
+    ) -> None:
         """Change the switch; connections of addresses that come or go are forgotten while no flow lets them through."""
         before = self.applied.decision if self.applied else None
         opened = self._moves.opened(world, decision, before, installed)
@@ -218,7 +235,7 @@ class Writer:
         started = monotonic()
         switch.apply(todo.adds, todo.deletes)
         done = monotonic()
-        self._metrics.applied(todo, done - started)
+        self._metrics.applied(todo, done - started, done - noted)
         for cookie, _ in todo.deletes:
             installed.pop(cookie, None)
         installed.update((flow.cookie, flow.table) for flow in todo.adds)
