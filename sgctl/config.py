@@ -79,7 +79,11 @@ OPTIONS = (
     cfg.StrOpt("api-cert", default="", help="File with the API's TLS certificate chain (default: plain HTTP)."),
     cfg.StrOpt("api-key", default="", help="File with the key of --api-cert, unless it is in the same file."),
     cfg.IntOpt("job-keep", default=60, min=1, help="Minutes for which the API remembers finished jobs."),
-    cfg.PortOpt("admin-port", default=8081, help="Port on 127.0.0.1 of the agent's /admin endpoint and metrics."),
+    cfg.PortOpt(
+        "admin-port",
+        default=8081,
+        help="Port on 127.0.0.1 of /healthz, /readyz and /metrics, and of an agent's /admin.",
+    ),
     cfg.BoolOpt("verbose", short="v", default=False, help="Log details."),
 )
 APPS = cfg.MultiStrOpt(

@@ -12,10 +12,12 @@ from os_ken.base.app_manager import OSKenApp
 from sgctl.api.bootstrap import bootstrap
 from sgctl.api.catalogue import catalogue
 from sgctl.api.execute import Executor
+from sgctl.api.health import ApiMetrics, listen_health, serve_health
 from sgctl.api.server import endpoint, listen, serve
 from sgctl.api.settings import Settings
 from sgctl.api.sweep import sweep_forever
 from sgctl.api.webapp import PATH, Application
+from sgctl.config import AGENT
 from sgctl.services import Services
 
 LOG = logging.getLogger(__name__)
@@ -35,12 +37,19 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
         options = sgctl.settings
         self._endpoint = endpoint(options.api_host, options.api_port, PATH, tls=bool(options.api_cert))
         self._socket = listen(options.api_host, options.api_port, cert=options.api_cert, key=options.api_key)
+        self._health = listen_health(options.admin_port) if AGENT not in options.apps else None
         self._threads: list[Any] = []
+        self._serving = False
+        replica = sgctl.database.replica
+        self._metrics = ApiMetrics(sgctl.health.registry, lambda: replica.insync)
+        sgctl.health.add("api", lambda: self._serving and replica.insync)
 
     def start(self) -> Any:
         """Start serving; os-ken calls this once."""
         thread = super().start()
         self._threads.append(self._services.spawn(self._serve))
+        if self._health is not None:
+            self._threads.append(self._services.spawn(serve_health, self._health, self._services.health))
         return thread
 
     def close(self) -> None:
@@ -48,6 +57,8 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
         for thread in self._threads:
             thread.kill()
         self._socket.close()
+        if self._health is not None:
+            self._health.close()
 
     def _serve(self) -> None:
         services = self._services
@@ -61,4 +72,5 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
         executor = Executor(services.database, catalogue(), settings)
         self._threads.append(services.spawn(sweep_forever, services.database, settings))
         LOG.info("the API is at %s", self._endpoint)
-        serve(self._socket, Application(executor, catalogue()))
+        self._serving = True
+        serve(self._socket, Application(executor, catalogue(), answered=self._metrics.answered))

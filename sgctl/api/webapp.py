@@ -30,8 +30,15 @@ _LOGGED = (
 class Application:
     """Answers every request, whatever is in it, with the command's result or with one of CloudStack's errors."""
 
-    def __init__(self, executor: Executor, commands: Iterable[Command]) -> None:
-        self._executor = executor
+    def __init__(
+        self,
+        executor: Executor,
+        commands: Iterable[Command],
+        *,
+        answered: Callable[[str, int, float], object] = lambda command, status, seconds: None,
+    ) -> None:
+        """`answered` hears of each answer: the command, the HTTP status, how long it took."""
+        self._executor, self._answered = executor, answered
         self._commands: Mapping[str, Command] = {command.name: command for command in commands}
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -39,6 +46,8 @@ class Application:
         exchange = _Exchange(webob.Request(environ))
         response = self._respond(exchange)
         exchange.log(response)
+        name = exchange.command.name if exchange.command else ""
+        self._answered(name, response.status_int, exchange.seconds)
         answer: Iterable[bytes] = response(environ, start_response)
         return answer
 
@@ -83,6 +92,11 @@ class _Exchange:
         self.caller: Caller | None = None
         self._started = time.monotonic()
 
+    @property
+    def seconds(self) -> float:
+        """How long it has taken."""
+        return time.monotonic() - self._started
+
     def what(self) -> str:
         """Command and objects, without anything that could be a secret."""
         if self.request is None:
@@ -94,13 +108,12 @@ class _Exchange:
     def log(self, response: webob.Response) -> None:
         """Write the line."""
         who = f"{self.caller.account.name}/{self.caller.user.username}" if self.caller else "-"
-        milliseconds = (time.monotonic() - self._started) * 1000
         ACCESS.info(
             "%s %s %s -> %d in %.1f ms%s",
             printable(self.http.environ.get("REMOTE_ADDR") or "-"),
             printable(who),
             self.what(),
             response.status_int,
-            milliseconds,
+            self.seconds * 1000,
             f": {response.headers['X-Description']}" if "X-Description" in response.headers else "",
         )
