@@ -76,21 +76,21 @@ def _nth(found: list[Span], index: int) -> Ip:
     raise IndexError(index)
 
 
-def requested_address(call: Call, pod: Pod, text: str, name: str) -> Ip:
+def requested_address(call: Call, pod: Pod, text: str, name: str, *, kind: str = "IP") -> Ip:
     """The address that was asked for; 431 if it is none, 530 if it is not free in the pod."""
     found = address(text, name)
     if not any(within(found, span) for span in spans(call, pod, found.version)):
-        raise not_assigned(f"{found} is in no range of the pod {pod.name}")
+        raise not_assigned(f"{found} is in no range of the pod {pod.name}", kind)
     if found in reserved(call, pod):
-        raise not_assigned(f"{found} is a router's, a server's, a network's or a broadcast address")
+        raise not_assigned(f"{found} is a router's, a server's, a network's or a broadcast address", kind)
     if call.draft.find(Address, address=str(found)):
-        raise not_assigned(f"{found} is in use")
+        raise not_assigned(f"{found} is in use", kind)
     return found
 
 
-def not_assigned(reason: str) -> ApiError:
+def not_assigned(reason: str, kind: str = "IP") -> ApiError:
     """An address that a NIC cannot have."""
-    return ApiError(Code.INTERNAL, f"Failed to assign IP to NIC: {reason}")
+    return ApiError(Code.INTERNAL, f"Failed to assign {kind} to NIC: {reason}")
 
 
 def mac(call: Call) -> str:

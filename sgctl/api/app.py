@@ -15,7 +15,7 @@ from sgctl.api.execute import Executor
 from sgctl.api.health import ApiMetrics, listen_health, serve_health
 from sgctl.api.server import endpoint, listen, serve
 from sgctl.api.settings import Settings
-from sgctl.api.sweep import sweep_forever
+from sgctl.api.sweep import end_own_jobs, sweep_forever
 from sgctl.api.webapp import PATH, Application
 from sgctl.config import AGENT
 from sgctl.services import Services
@@ -68,7 +68,9 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
             services.database, services.settings.state_dir, endpoint=self._endpoint, now=round(time.time() * 1000)
         )
         options = services.settings
-        settings = Settings(endpoint=self._endpoint, server=options.host, job_keep_ms=options.job_keep * 60_000)
+        server = f"{options.host}:{options.api_port}"
+        settings = Settings(endpoint=self._endpoint, server=server, job_keep_ms=options.job_keep * 60_000)
+        end_own_jobs(services.database, settings, now=round(time.time() * 1000))
         executor = Executor(services.database, catalogue(), settings)
         self._threads.append(services.spawn(sweep_forever, services.database, settings))
         LOG.info("the API is at %s", self._endpoint)

@@ -32,6 +32,17 @@ def sweep_forever(database: Database, settings: Settings) -> None:
             LOG.info("not swept this time: %s", error)
 
 
+def end_own_jobs(database: Database, settings: Settings, *, now: int) -> None:
+    """Fail the jobs that an earlier process of this server has left behind; for the start, before there are others."""
+    for job in database.replica.find(Job, status=PENDING):
+        if job.server == settings.server:
+            try:
+                end_job(database, job.id, FAILED, int(Code.INTERNAL), _abandoned(job), now=now)
+            except StoreError as error:
+                # There is the sweep, too.
+                LOG.info("job %s of an earlier process is not ended yet: %s", job.id, error)
+
+
 def sweep(database: Database, settings: Settings, *, now: int) -> int:
     """Fail jobs that nobody works on any more, delete what is older than `settings.job_keep_ms`; how much that was."""
     oldest = now - settings.job_keep_ms

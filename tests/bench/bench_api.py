@@ -6,8 +6,6 @@ signed. "ms" is the median seen by one client alone; "/s" is what four clients g
 database's. The load average of the machine is said before and after: other work takes its share of both.
 """
 
-import http.client
-import json
 import os
 import statistics
 import tempfile
@@ -15,36 +13,16 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlencode
 from uuid import uuid4
-
-from cs import CloudStack
 
 from sgctl.dbserver import DatabaseServer
 from sgctl.model import Job
-from sgctl.signing import signature
 from sgctl.store import Database, Insert
-from tests.functional.api_servers import Server, account
+from tests.functional.api_servers import Caller, Server, account
 
 GROUPS = 1000
 CLIENTS = 4
 SECONDS = 3.0
-
-
-class Caller:
-    """A client that costs little."""
-
-    def __init__(self, port: int, user: CloudStack) -> None:
-        self._user = user
-        self._connection = http.client.HTTPConnection("127.0.0.1", port)
-
-    def call(self, command: str, **params: str) -> None:
-        signed = {"command": command, "response": "json", "apiKey": self._user.key, **params}
-        signed["signature"] = signature(signed, self._user.secret)
-        self._connection.request("GET", f"/client/api?{urlencode(signed)}")
-        response = self._connection.getresponse()
-        body = response.read()
-        assert response.status == 200, json.loads(body)
 
 
 def alone(action: Callable[[], None]) -> float:
@@ -99,10 +77,10 @@ def bench_api(directory: Path, database: float) -> None:
         user = account(server.admin(), server.endpoint)
         callers = [Caller(server.port, user) for _ in range(CLIENTS)]
         for number in range(GROUPS):
-            callers[0].call("createSecurityGroup", name=f"g{number}")
+            callers[0].ok("createSecurityGroup", name=f"g{number}")
 
         def each(command: str, params: Callable[[], dict[str, str]]) -> list[Callable[[], None]]:
-            return [lambda caller=caller: caller.call(command, **params()) for caller in callers]  # type: ignore[misc]
+            return [lambda caller=caller: caller.ok(command, **params()) for caller in callers]  # type: ignore[misc]
 
         def measure(name: str, command: str, params: Callable[[], dict[str, str]]) -> None:
             show(name, each(command, params), beside=database)

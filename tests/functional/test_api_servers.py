@@ -15,6 +15,8 @@ import requests
 from cs import CloudStack, CloudStackApiException
 
 from sgctl.dbserver import DatabaseServer
+from sgctl.model import Nic
+from sgctl.store import Database, Update
 from tests.functional.api_servers import Server, account, check_database, deploy, pod, until
 
 NOBODY = "7cc5c9e0-dd26-5b95-8df3-d973291584de"
@@ -141,6 +143,22 @@ def test_one_of_many_makes_the_group(servers: tuple[Server, Server], admin: Clou
         assert sum(pool.map(create, range(24))) == 1
 
 
+def test_one_of_many_makes_the_user(servers: tuple[Server, Server], admin: CloudStack) -> None:
+    both = [admin, at(servers[1], admin)]
+    person = {"email": "a@example.org", "firstname": "A", "lastname": "B", "password": "-", "username": "twin"}
+
+    def create(number: int) -> bool:
+        try:
+            both[number % 2].createAccount(accounttype=0, account=f"account of twin {number}", **person)
+        except CloudStackApiException as error:
+            assert error.error["errorcode"] == 431
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(create, range(12))) == 1
+
+
 def test_parallel_changes_of_a_nic_leave_the_right_members(servers: tuple[Server, Server], admin: CloudStack) -> None:
     zone = pod(admin, 12, size=100)
     user = account(admin, servers[0].endpoint)
@@ -190,6 +208,25 @@ def test_a_killed_server_loses_nothing_that_it_answered(tmp_path: Path) -> None:
         groups = {group["name"] for group in user.listSecurityGroups(pagesize=-1)["securitygroup"]}
         assert len(answered) > 50
         assert set(answered) <= groups
+
+
+def test_a_job_that_a_killed_server_worked_on_is_failed(tmp_path: Path) -> None:
+    database = DatabaseServer(tmp_path / "db")
+    database.directory.mkdir()
+    with database, Server(tmp_path / "one", db=database.remote) as server:
+        user = account(server.admin(), server.endpoint, "web")
+        vm = deploy(user, pod(server.admin(), 13, size=5))
+        with Database(database.remote) as agent:
+            assert agent.wait_insync(5)
+            agent.write([Update(Nic, vm["nic"][0]["id"], {"host": "nowhere", "state": "up"})])
+        job = user.authorizeSecurityGroupIngress(securitygroupname="default", cidrlist="10.0.0.0/8", wait="true")
+        assert user.queryAsyncJobResult(jobid=job["jobid"])["jobstatus"] == 0
+        server.stop(signal.SIGKILL)
+        server.start().ready()
+        found = user.queryAsyncJobResult(jobid=job["jobid"])
+        assert (found["jobstatus"], found["jobresultcode"]) == (2, 530)
+        assert "ended before the job did" in found["jobresult"]["errortext"]
+        assert len(user.listSecurityGroups()["securitygroup"][0]["ingressrule"]) == 1
 
 
 def test_tls(tmp_path: Path) -> None:

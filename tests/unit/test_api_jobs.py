@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sgctl.api.settings import Settings
-from sgctl.api.sweep import sweep
+from sgctl.api.sweep import end_own_jobs, sweep
 from sgctl.model import Cloud as CloudRow
 from sgctl.model import Cut, Host, Job, Nic, Vm
 from sgctl.store import Insert, Update
@@ -88,9 +88,8 @@ def test_a_group_without_members_is_in_force_at_once() -> None:
     assert finished(world.user, job)["jobresult"]["hosts"] == 0
 
 
-def test_a_job_whose_server_died_is_failed() -> None:
-    world = World()
-    created = int(NOW * 1000)
+def left_behind(world: World, created: int) -> Job:
+    """A job of a server that is no more."""
     job = Job(
         id="7cc5c9e0-dd26-5b95-8df3-d973291584de",
         account=world.user.account.id,
@@ -100,6 +99,21 @@ def test_a_job_whose_server_died_is_failed() -> None:
         created=created,
     )
     world.cloud.memory.write([Insert(job)])
+    return job
+
+
+@pytest.mark.parametrize(("server", "status"), [("h9", 2), ("h8", 0)])
+def test_a_server_that_starts_again_fails_its_own_jobs(server: str, status: int) -> None:
+    world = World()
+    job = left_behind(world, int(NOW * 1000))
+    end_own_jobs(world.cloud.memory, Settings(server=server), now=int(NOW * 1000))  # type: ignore[arg-type]
+    assert world.user.ok("queryAsyncJobResult", jobid=job.id)["jobstatus"] == status
+
+
+def test_a_job_whose_server_died_is_failed() -> None:
+    world = World()
+    created = int(NOW * 1000)
+    job = left_behind(world, created)
     sweep(world.cloud.memory, KEEP, now=created + KEEP.job_wait_ms)  # type: ignore[arg-type]
     assert world.user.ok("queryAsyncJobResult", jobid=job.id)["jobstatus"] == 0
     sweep(world.cloud.memory, KEEP, now=created + 3 * KEEP.job_wait_ms)  # type: ignore[arg-type]

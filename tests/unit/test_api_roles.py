@@ -13,9 +13,13 @@ ADMIN_ONLY = {
     "addHost",
     "createAccount",
     "createPod",
+    "createUser",
     "createVlanIpRange",
     "createZone",
     "deleteAccount",
+    "deletePod",
+    "deleteUser",
+    "deleteZone",
     "listHosts",
     "listPods",
     "listVlanIpRanges",
@@ -31,10 +35,12 @@ EVERYBODY = {
     "destroyVirtualMachine",
     "getUser",
     "listAccounts",
+    "listAffinityGroups",
     "listApis",
     "listAsyncJobs",
     "listCapabilities",
     "listDomains",
+    "listFirewallRules",
     "listGlobalLoadBalancerRules",
     "listIpForwardingRules",
     "listLoadBalancerRuleInstances",
@@ -43,10 +49,13 @@ EVERYBODY = {
     "listNetworks",
     "listNics",
     "listPortForwardingRules",
+    "listProjects",
     "listPublicIpAddresses",
     "listRegions",
+    "listSSHKeyPairs",
     "listSecurityGroups",
     "listServiceOfferings",
+    "listSnapshots",
     "listTags",
     "listTemplates",
     "listUsers",
@@ -73,6 +82,7 @@ class World:
     def __init__(self) -> None:
         self.cloud = cloud = Cloud()
         self.mine, self.other = cloud.account("mine"), cloud.account("other")
+        self.domain = cloud.account("domain admin", 2)
         self.zone = cloud.zone()
         cloud.pod(self.zone)
         self.group = self.other.ok("createSecurityGroup", name="web")["securitygroup"]["id"]
@@ -148,17 +158,20 @@ def test_the_table_of_others_is_complete() -> None:
     assert OTHERS.keys() | NOBODYS == EVERYBODY
 
 
+@pytest.mark.parametrize("who", ["mine", "domain"])
 @pytest.mark.parametrize("name", sorted(OTHERS))
-def test_nobody_uses_what_is_anothers(world: World, name: str) -> None:
+def test_nobody_uses_what_is_anothers(world: World, name: str, who: str) -> None:
     writes = world.cloud.memory.writes
-    assert world.mine.refused(name, **OTHERS[name](world))[0] == 531
+    assert getattr(world, who).refused(name, **OTHERS[name](world))[0] == 531
     assert world.cloud.memory.writes == writes
 
 
+@pytest.mark.parametrize("who", ["owner", "root admin"])
 @pytest.mark.parametrize("name", sorted(OTHERS))
-def test_a_root_admin_may(name: str) -> None:
+def test_the_owner_and_a_root_admin_may(name: str, who: str) -> None:
     world = World()
-    assert world.cloud.admin.call(name, **OTHERS[name](world)).status == 200
+    client = world.other if who == "owner" else world.cloud.admin
+    assert client.call(name, **OTHERS[name](world)).status == 200
 
 
 def test_groups_of_another_account(world: World) -> None:

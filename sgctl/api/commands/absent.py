@@ -2,7 +2,7 @@
 """Lists of what this cloud does not have, which clients ask for all the same: always empty."""
 
 from sgctl.api.command import Answer, Call, Page, command
-from sgctl.api.owners import OWNED_LISTING
+from sgctl.api.owners import LISTING, OWNED_LISTING
 
 
 def _nothing(call: Call) -> Answer:
@@ -35,3 +35,16 @@ list_ip_forwarding = command(
 )(_nothing)
 list_volumes = command("listVolumes", "Lists volumes; there are none.", *OWNED_LISTING, answer="volume")(_nothing)
 list_tags = command("listTags", "Lists tags; there are none.", *OWNED_LISTING, answer="tag")(_nothing)
+list_projects = command("listProjects", "Lists projects; there are none.", *LISTING, answer="project")(_nothing)
+list_key_pairs = command(
+    "listSSHKeyPairs", "Lists SSH key pairs; there are none.", *OWNED_LISTING, answer="sshkeypair"
+)(_nothing)
+list_affinity_groups = command(
+    "listAffinityGroups", "Lists affinity groups; there are none.", *OWNED_LISTING, answer="affinitygroup"
+)(_nothing)
+list_snapshots = command(
+    "listSnapshots", "Lists snapshots; there are none.", *OWNED_LISTING, answer="snapshot"
+)(_nothing)
+list_firewall_rules = command(
+    "listFirewallRules", "Lists firewall rules; there are none.", *OWNED_LISTING, answer="firewallrule"
+)(_nothing)

@@ -3,6 +3,7 @@
 
 from sgctl.api import views
 from sgctl.api.command import Answer, Call, Mode, command, new_id
+from sgctl.api.commands.users import PERSON, new_user
 from sgctl.api.errors import ApiError, Code, denied, invalid
 from sgctl.api.listing import mentions, page, selected
 from sgctl.api.membership import remove_nic
@@ -17,11 +18,7 @@ DEFAULT_GROUP = "default"
     "createAccount",
     "Creates an account with its first user and its group `default`.",
     integer("accounttype", "0 user, 1 root admin, 2 domain admin", required=True),
-    text("email", "of the user", required=True),
-    text("firstname", "of the user", required=True),
-    text("lastname", "of the user", required=True),
-    text("password", "accepted and not kept: there is no login", required=True),
-    text("username", "of the user", required=True),
+    *PERSON,
     text("account", "the account's name; default: the user's"),
     ident("domainid", "the domain; there is one, ROOT"),
     text("roleid", "accepted and ignored"),
@@ -35,26 +32,13 @@ def create_account(call: Call) -> Answer:
     kind = call.args.integer("accounttype")
     if kind not in views.ACCOUNT_TYPES:
         raise invalid("accounttype must be 0, 1 or 2")
-    username = call.args.text("username")
-    name = call.args.text("account", username)
+    name = call.args.text("account", call.args.text("username"))
     if named_account(call, name):
         raise invalid(f"An account with the name {name} already exists")
-    if call.draft.find(User, username=username):
-        raise invalid(f"The user {username} already exists")
     account = Account(id=new_id(), name=name, name_key=key_of(name), type=kind, created=call.now)
     call.draft.insert(account)
     call.draft.insert(_default_group(call, account))
-    call.draft.insert(
-        User(
-            id=new_id(),
-            account=account.id,
-            username=username,
-            firstname=call.args.text("firstname"),
-            lastname=call.args.text("lastname"),
-            email=call.args.text("email"),
-            created=call.now,
-        )
-    )
+    call.draft.insert(new_user(call, account))
     return views.account(call.draft, account)
 
 

@@ -7,7 +7,7 @@ from sgctl.api.commands.accounts import DEFAULT_GROUP
 from sgctl.api.errors import ApiError, Code, EarlyError, invalid
 from sgctl.api.listing import mentions, page
 from sgctl.api.owners import OWNED_LISTING, OWNER, acting, key_of, own, visible
-from sgctl.api.params import Param, ident, text
+from sgctl.api.params import Param, ident, table, text
 from sgctl.model import Account, Group, Nic, Rule, Vm
 
 
@@ -113,7 +113,7 @@ _LIST: tuple[Param, ...] = (
     ident("id", "only this one"),
     text("securitygroupname", "only those of exactly this name"),
     ident("virtualmachineid", "only those that this VM is in"),
-    text("tags", "there are none"),
+    table("tags", "only those with these tags; there are none"),
 )
 
 
@@ -125,7 +125,7 @@ _LIST: tuple[Param, ...] = (
 )
 def list_groups(call: Call) -> Answer:
     """The account's, or all that the caller may see."""
-    of_vm = _groups_of_vm(call)
+    of_vm = frozenset() if "tags" in call.args else _groups_of_vm(call)
     name = call.args.text("securitygroupname")
 
     def fits(group: Group) -> bool:

@@ -12,6 +12,8 @@ from sgctl.api.params import ident, text
 from sgctl.api.subnets import address
 from sgctl.model import Address, Nic, Pod, Vm
 
+_SECONDARY = "secondary IP"
+
 
 @command(
     "listNics",
@@ -54,11 +56,11 @@ def add_ip(call: Call) -> Answer:
     if len(call.draft.find(Address, nic=nic.id)) >= limit:
         raise invalid(f"the NIC has {limit} addresses already, which is the limit")
     if "ipaddress" in call.args:
-        found = requested_address(call, pod, call.args.text("ipaddress"), "ipaddress")
+        found = requested_address(call, pod, call.args.text("ipaddress"), "ipaddress", kind=_SECONDARY)
     else:
         free = free_address(call, pod, 4)
         if free is None:
-            raise not_assigned(f"the pod {pod.name} has no free address")
+            raise not_assigned(f"the pod {pod.name} has no free address", _SECONDARY)
         found = free
     row = address_row(call, nic, found, primary=False, description=call.args.text("description"))
     add_address(call.draft, nic, row)

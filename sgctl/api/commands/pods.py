@@ -5,12 +5,12 @@ from ipaddress import IPv4Network
 
 from sgctl.api import views
 from sgctl.api.command import Answer, Call, command, new_id
-from sgctl.api.errors import invalid
+from sgctl.api.errors import ApiError, Code, invalid
 from sgctl.api.listing import mentions, page, selected
 from sgctl.api.owners import LISTING, existing
 from sgctl.api.params import ident, text, texts
 from sgctl.api.subnets import check_free, ips, span4, subnet4
-from sgctl.model import Pod, Zone
+from sgctl.model import Nic, Pod, Range, Vm, Zone
 
 
 @command(
@@ -49,6 +49,27 @@ def create_pod(call: Call) -> Answer:
         created=call.now,
     )
     return views.pod(call.draft, call.draft.insert(pod))
+
+
+@command(
+    "deletePod",
+    "Deletes a pod with its address ranges.",
+    ident("id", "the pod", required=True),
+    admin=True,
+)
+def delete_pod(call: Call) -> Answer:
+    """Refused while it has VMs; those that are destroyed are forgotten with it."""
+    pod = existing(call, Pod, "id")
+    vms = call.draft.find(Vm, pod=pod.id)
+    living = sum(vm.wanted != "Destroyed" for vm in vms)
+    if living or call.draft.find(Nic, pod=pod.id):
+        raise ApiError(Code.IN_USE, f"the pod {pod.name} has {living} VMs")
+    for vm in vms:
+        call.draft.delete(vm)
+    for row in call.draft.find(Range, pod=pod.id):
+        call.draft.delete(row)
+    call.draft.delete(pod)
+    return None
 
 
 @command(

@@ -5,13 +5,73 @@ from secrets import token_urlsafe
 
 from sgctl.api import views
 from sgctl.api.command import Answer, Call, command, new_id
-from sgctl.api.errors import absent
+from sgctl.api.errors import absent, denied, invalid
 from sgctl.api.listing import mentions, page, selected
-from sgctl.api.owners import OWNED_LISTING, acting, demand_access, existing
-from sgctl.api.params import ident, integer, text
+from sgctl.api.owners import OWNED_LISTING, acting, check_scope, demand_access, existing, named_account
+from sgctl.api.params import Param, ident, integer, text
 from sgctl.model import Account, Key, User
 
 KEY_BYTES = 64
+
+PERSON: tuple[Param, ...] = (
+    text("email", "of the user", required=True),
+    text("firstname", "of the user", required=True),
+    text("lastname", "of the user", required=True),
+    text("password", "accepted and not kept: there is no login", required=True),
+    text("username", "of the user, unique in the cloud", required=True),
+)
+
+
+def new_user(call: Call, account: Account) -> User:
+    """A user of an account, as the parameters in `PERSON` describe it."""
+    username = call.args.text("username")
+    if call.draft.find(User, username=username):
+        raise invalid(f"The user {username} already exists")
+    return User(
+        id=new_id(),
+        account=account.id,
+        username=username,
+        firstname=call.args.text("firstname"),
+        lastname=call.args.text("lastname"),
+        email=call.args.text("email"),
+        created=call.now,
+    )
+
+
+@command(
+    "createUser",
+    "Creates another user of an account.",
+    *PERSON,
+    text("account", "the account", required=True),
+    ident("domainid", "the domain; there is one, ROOT"),
+    text("timezone", "accepted and ignored"),
+    answer="user",
+    admin=True,
+)
+def create_user(call: Call) -> Answer:
+    """It has no keys until they are registered."""
+    check_scope(call)
+    account = named_account(call, call.args.text("account"))
+    if account is None:
+        raise absent("account", call.args.text("account"))
+    return views.user(call.draft, call.draft.insert(new_user(call, account)))
+
+
+@command(
+    "deleteUser",
+    "Deletes a user with its keys.",
+    ident("id", "the user", required=True),
+    admin=True,
+)
+def delete_user(call: Call) -> Answer:
+    """What it has made belongs to its account, and stays."""
+    user = existing(call, User, "id")
+    if user.id == call.caller.user.id:
+        raise denied("a user cannot delete itself")
+    for key in call.draft.find(Key, user=user.id):
+        call.draft.delete(key)
+    call.draft.delete(user)
+    return None
 
 
 @command(

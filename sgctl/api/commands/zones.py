@@ -3,12 +3,12 @@
 
 from sgctl.api import views
 from sgctl.api.command import Answer, Call, command, new_id
-from sgctl.api.errors import invalid
+from sgctl.api.errors import ApiError, Code, invalid
 from sgctl.api.listing import mentions, page, selected
-from sgctl.api.owners import LISTING
+from sgctl.api.owners import LISTING, existing
 from sgctl.api.params import boolean, ident, text
 from sgctl.api.subnets import cidr4, ip
-from sgctl.model import Zone
+from sgctl.model import Pod, Zone
 
 
 @command(
@@ -45,6 +45,22 @@ def create_zone(call: Call) -> Answer:
         created=call.now,
     )
     return views.zone(call.draft.insert(zone))
+
+
+@command(
+    "deleteZone",
+    "Deletes a zone that has no pods.",
+    ident("id", "the zone", required=True),
+    admin=True,
+)
+def delete_zone(call: Call) -> Answer:
+    """Its pods come first."""
+    zone = existing(call, Zone, "id")
+    pods = call.draft.find(Pod, zone=zone.id)
+    if pods:
+        raise ApiError(Code.IN_USE, f"the zone {zone.name} has {len(pods)} pods")
+    call.draft.delete(zone)
+    return None
 
 
 @command(
