@@ -102,7 +102,7 @@ def test_metrics_say_how_the_host_is(rig: Rig, agent: Manager) -> None:
     assert {"active": 1.0, "uplink": 1.0, "closed": 0.0}.items() <= samples["sgctl_ports"].items()
     assert samples["sgctl_flows"] == samples["sgctl_flows_installed"] == {"": float(len(rig.cookies()))}
     assert samples["sgctl_problems"] == samples["sgctl_foreign_cookies"] == {"": 0.0}
-    assert samples["sgctl_insync"] == {part: 1.0 for part in ("ready", "switch", "database", "insync")}
+    assert samples["sgctl_insync"] == dict.fromkeys(("ready", "switch", "database", "insync"), 1.0)
     assert samples["sgctl_database_lag_seconds"][""] == 0.0
     assert samples["sgctl_flow_mods_total"]["add"] >= samples["sgctl_flows"][""]
     assert samples["sgctl_bundle_errors_total"] == {"refused": 0.0, "switch gone": 0.0}
