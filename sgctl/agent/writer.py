@@ -42,6 +42,8 @@ BREATH = 250
 """Units that are built without a break."""
 MANY = 1000
 """Flows that are worth keeping the garbage collector from."""
+RETRY = 10.0
+"""Seconds after which what the switch has refused is tried once more."""
 AUDIT = 60.0
 """Seconds after which the installed cookies are read again, in case somebody else has changed flows."""
 
@@ -64,6 +66,7 @@ class Writer:
         self._bridge = Bridge(())
         self._compiler = Compiler(self._build)
         self._refused: dict[str, Refusal] = {}
+        self._retried = 0.0
         self._frames: deque[int] = deque(maxlen=1024)
         self._moves = Moves()
         self._arrivals, self._forgetter = arrivals, forgetter
@@ -132,6 +135,7 @@ class Writer:
             self._noted = noted
             return
         installed = self._read_back(switch)
+        self._try_again()
         self._moves.claim(self.applied, self._drain_frames())
         world = replace(world, claimed=self._moves.claimed(world), refused=self._refused)
         world = replace(world, brought=self._arrivals.brought())
@@ -140,6 +144,11 @@ class Writer:
         if basis != self._basis:
             self._reconcile(switch, installed, world, noted)
             self._basis = basis
+
+    def _try_again(self) -> None:
+        """What the switch has refused may be possible by now, for reasons that only the switch knows."""
+        if self._refused and monotonic() - self._retried >= RETRY:
+            self._refused, self._basis, self._retried = {}, None, monotonic()
 
     def _drain_frames(self) -> list[int]:
         return [self._frames.popleft() for _ in range(len(self._frames))]

@@ -104,7 +104,7 @@ def wait_writable(scene: Scene) -> None:
     wait_for("the API to write again", writes, timeout=20, step=0.5)
 
 
-def replaced(scene: Scene, change: Callable[[Path], None]) -> None:
+def replaced(scene: Scene, change: Callable[[Path], object]) -> None:
     """Kill the server once its file has been replaced by a changed copy."""
     file, old = file_of(scene), server_of(scene)
     copy = file.with_name("sg.new")
@@ -122,7 +122,7 @@ def restore(scene: Scene, chance: Random) -> None:
     backup = file.with_name("sg.backup")
     shutil.copy(file, backup)
     sleep(2)
-    replaced(scene, lambda copy: shutil.copy(backup, copy) and None)
+    replaced(scene, lambda copy: shutil.copy(backup, copy))
 
 
 def other_content(scene: Scene, chance: Random) -> None:

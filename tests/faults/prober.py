@@ -81,8 +81,10 @@ class Prober:
 
     def stop(self) -> None:
         """End sending and watching."""
-        for one in (*self._repeaters, *self._sniffers.values()):
-            one.stop()
+        for repeater in self._repeaters:
+            repeater.stop()
+        for sniffer in self._sniffers.values():
+            sniffer.stop()
         self._wire.close()
 
 

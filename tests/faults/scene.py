@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from uuid import uuid4
 
@@ -67,7 +68,7 @@ class Scene:
     def settle(self, *, timeout: float = SETTLING) -> None:
         """Wait until the agents are in sync and the switches hold what is desired, nothing less and nothing more."""
         for name, manager in self.cloud.managers.items():
-            wait_for(f"{name}: in force", lambda one=manager: in_force(one), timeout=timeout, step=0.05)
+            wait_for(f"{name}: in force", partial(in_force, manager), timeout=timeout, step=0.05)
 
 
 @contextmanager

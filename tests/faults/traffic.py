@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from time import sleep
 
 from devstack.lab.agent import Report, Stream
@@ -75,7 +76,7 @@ class Traffic:
             return report.received > before[way].received + 2 and report.silence < 10 * INTERVAL
 
         for way in ways:
-            wait_for(f"{way} goes on", lambda one=way: goes_on(one), timeout=LONGEST_WAIT)
+            wait_for(f"{way} goes on", partial(goes_on, way), timeout=LONGEST_WAIT)
         sleep(5 * INTERVAL)
 
     def stop(self) -> None:

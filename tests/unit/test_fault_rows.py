@@ -34,7 +34,6 @@ def cell(name: str, index: int) -> dict[type[Row], Row]:
         return uid(f"{name} {what}")
 
     net = f"10.{index}.0"
-    group = {"account": named("account"), "name": "web", "name_key": "web"}
     rows: list[Row] = [
         Zone(id=named("zone"), name=name, internal_dns1=f"{net}.2"),
         Pod(
@@ -47,7 +46,7 @@ def cell(name: str, index: int) -> dict[type[Row], Row]:
             start_ip=f"{net}.10", end_ip=f"{net}.99", ip6_gateway=f"fd00:{index}::1", ip6_cidr=f"fd00:{index}::/64",
         ),
         Account(id=named("account"), name=name, name_key=name),
-        Group(id=named("group"), **group),
+        Group(id=named("group"), account=named("account"), name="web", name_key="web"),
         Rule(
             id=named("rule"), group=named("group"), direction="ingress", protocol="tcp", proto=6, first=80, last=80,
             peer=named("group"),
