@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may do what: every command for every role, and every command on what belongs to another account."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from sgctl.api.catalogue import catalogue
+from sgctl.model import Key
 from tests.unit.api_memory import Client, Cloud, deploy, deploy_params
 
 ADMIN_ONLY = {
@@ -221,6 +223,19 @@ def test_lists_never_create(world: World) -> None:
         if name.startswith(("list", "get", "query")):
             world.cloud.admin.call(name, projectid="7cc5c9e0-dd26-5b95-8df3-d973291584de", account="nobody")
     assert world.cloud.memory.writes == writes
+
+
+def test_no_answer_and_no_log_line_has_a_secret(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    caplog.set_level(logging.DEBUG)
+    secrets = [key.secret for key in world.cloud.memory.replica.all(Key)]
+    for client in (world.mine, world.cloud.admin):
+        for command in catalogue():
+            params = OTHERS.get(command.name, lambda _: {"listall": "true", "templatefilter": "all"})(world)
+            content = client.call(command.name, **params).content if command.name != "registerUserKeys" else {}
+            assert not any(secret in repr(content) for secret in secrets), command.name
+    assert "listUsers" in caplog.text
+    assert not any(secret in caplog.text for secret in secrets)
 
 
 def test_keys_are_rotated(world: World) -> None:
