@@ -69,7 +69,12 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
         )
         options = services.settings
         server = f"{options.host}:{options.api_port}"
-        settings = Settings(endpoint=self._endpoint, server=server, job_keep_ms=options.job_keep * 60_000)
+        settings = Settings(
+            endpoint=self._endpoint,
+            server=server,
+            job_keep_ms=options.job_keep * 60_000,
+            host_timeout_ms=options.host_timeout * 1000,
+        )
         end_own_jobs(services.database, settings, now=round(time.time() * 1000))
         executor = Executor(services.database, catalogue(), settings)
         self._threads.append(services.spawn(sweep_forever, services.database, settings))

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from sgctl.api import fixed, views
-from sgctl.api.command import Object
+from sgctl.api.command import Call, Object
 from sgctl.api.draft import Reads
 from sgctl.model import Account, Address, Group, Host, Nic, Pod, Range, Vm, Zone
 
@@ -40,6 +40,18 @@ def state(vm: Vm, nics: Iterable[Nic]) -> str:
     if not host:
         return "Starting"
     return "Migrating" if vm.wanted_host and vm.wanted_host != host else "Running"
+
+
+def is_down(call: Call, host: Host) -> bool:
+    """Whether nothing has been heard of a hypervisor for longer than the threshold."""
+    return call.now - host.seen > call.settings.host_timeout_ms
+
+
+def known_state(call: Call, vm: Vm, nics: Sequence[Nic]) -> str:
+    """The same, but Unknown for what would run on a hypervisor that is Down."""
+    found = state(vm, nics)
+    hosts = call.draft.find(Host, name=host_of(nics)) if found in ("Running", "Migrating", "Stopping") else []
+    return "Unknown" if any(is_down(call, host) for host in hosts) else found
 
 
 def vm(reads: Reads, row: Vm, *, admin: bool) -> Object:

@@ -181,13 +181,13 @@ def host_place(reads: Reads, row: Host) -> tuple[Zone | None, Pod | None]:
     return (zones[0] if len(zones) == 1 else None), pod
 
 
-def host(reads: Reads, row: Host, *, alive: bool) -> Object:
+def host(reads: Reads, row: Host, *, state: str) -> Object:
     """A hypervisor as its agent has registered it."""
     place, pod = host_place(reads, row)
     return given(
         id=row.id,
         name=row.name,
-        state="Up" if alive else "Disconnected",
+        state=state,
         type="Routing",
         ipaddress=row.address,
         hypervisor="KVM",

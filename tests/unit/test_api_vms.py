@@ -356,7 +356,7 @@ def test_hosts_are_up_while_their_agents_are_heard(cloud: Cloud) -> None:
     first, second = cloud.hosts
     cloud.memory.write([Update(type(first), first.id, {"seen": int(NOW * 1000) - 120_000})])
     hosts = cloud.admin.ok("listHosts", type="Routing")["host"]
-    assert {host["name"]: host["state"] for host in hosts} == {"h1": "Disconnected", "h2": "Up"}
+    assert {host["name"]: host["state"] for host in hosts} == {"h1": "Down", "h2": "Up"}
     assert cloud.admin.ok("listHosts", state="Up")["host"][0]["id"] == second.id
     assert "registers itself" in cloud.admin.refused("addHost")[1]
 
@@ -387,3 +387,15 @@ def test_a_draft_shows_its_own_changes_and_writes_differences_only() -> None:
     draft.delete(nic)
     assert draft.get(Nic, "n") is None
     assert draft.changes() == ([], [])
+
+
+def test_vms_of_a_host_that_is_down_are_unknown(cloud: Cloud, zone: Any, user: Client) -> None:
+    first, second = cloud.hosts
+    lost, kept = (deploy(user, zone, name=name) for name in ("lost", "kept"))
+    report(cloud, lost, first.name)
+    report(cloud, kept, second.name)
+    cloud.memory.write([Update(type(first), first.id, {"seen": int(NOW * 1000) - 120_000})])
+    listed = cloud.admin.ok("listVirtualMachines", listall="true")["virtualmachine"]
+    assert {vm["name"]: vm["state"] for vm in listed} == {"lost": "Unknown", "kept": "Running"}
+    found = cloud.admin.ok("listVirtualMachines", listall="true", state="Unknown")["virtualmachine"]
+    assert [vm["name"] for vm in found] == ["lost"]

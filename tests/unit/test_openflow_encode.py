@@ -54,7 +54,8 @@ REG0, REG1 = "reg0", "reg1"
 NAMES = {
     "dl_dst": "eth_dst", "dl_src": "eth_src", "dl_type": "eth_type", "nw_frag": "ip_frag", "nw_ttl": "nw_ttl",
     "nw_proto": "ip_proto", "nw_src": "ipv4_src", "nw_dst": "ipv4_dst", "icmp_type": "icmpv4_type",
-    "icmp_code": "icmpv4_code", "tcp_flags": "tcp_flags_nxm", "nd_target": "ipv6_nd_target", "nd_sll": "ipv6_nd_sll", "nd_tll": "ipv6_nd_tll",
+    "icmp_code": "icmpv4_code", "tcp_flags": "tcp_flags_nxm",
+    "nd_target": "ipv6_nd_target", "nd_sll": "ipv6_nd_sll", "nd_tll": "ipv6_nd_tll",
 }  # fmt: skip
 UNKNOWN = {"vlan_tci", "ct_nw_src", "ct_nw_dst", "ct_ipv6_src", "ct_ipv6_dst"}
 KNOWN = [field for field in FIELDS.values() if field.name not in UNKNOWN]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hosts: the hypervisors whose agents have registered."""
 
-from sgctl.api import views
+from sgctl.api import machines, views
 from sgctl.api.command import Answer, Call, command
 from sgctl.api.errors import invalid
 from sgctl.api.listing import mentions, page, selected
@@ -17,7 +17,7 @@ from sgctl.model import Host
     ident("id", "only this one"),
     text("name", "only the one of this name"),
     text("type", "Routing; there are no others"),
-    text("state", "Up or Disconnected"),
+    text("state", "Up or Down"),
     text("resourcestate", "Enabled"),
     text("hypervisor", "KVM"),
     ident("zoneid", "only those of this zone"),
@@ -29,19 +29,21 @@ from sgctl.model import Host
 def list_hosts(call: Call) -> Answer:
     """Where a host is, is known from the VMs that it has."""
 
-    def alive(host: Host) -> bool:
-        return call.now - host.seen <= call.settings.host_timeout_ms
-
     def fits(host: Host) -> bool:
         zone, pod = views.host_place(call.draft, host)
         return (
             selected(call, id=host.id, name=host.name, type="Routing", resourcestate="Enabled", hypervisor="KVM")
             and selected(call, zoneid=zone.id if zone else "", podid=pod.id if pod else "")
-            and selected(call, state="Up" if alive(host) else "Disconnected")
+            and selected(call, state=_state(call, host))
             and mentions(call, host.name)
         )
 
-    return page(call, filter(fits, call.draft.all(Host)), lambda host: views.host(call.draft, host, alive=alive(host)))
+    hosts = filter(fits, call.draft.all(Host))
+    return page(call, hosts, lambda host: views.host(call.draft, host, state=_state(call, host)))
+
+
+def _state(call: Call, host: Host) -> str:
+    return "Down" if machines.is_down(call, host) else "Up"
 
 
 @command(

@@ -7,7 +7,7 @@ import re
 
 from sgctl.api import fixed, machines
 from sgctl.api.allocate import address_row, free_address, mac, requested_address, spans
-from sgctl.api.command import Answer, Call, Mode, command, new_id
+from sgctl.api.command import Answer, Call, Mode, Object, command, new_id
 from sgctl.api.commands.accounts import DEFAULT_GROUP
 from sgctl.api.commands.groups import find_group
 from sgctl.api.errors import ApiError, Code, EarlyError, absent, denied, invalid
@@ -231,7 +231,12 @@ _LIST: tuple[Param, ...] = (
 def list_vms(call: Call) -> Answer:
     """Destroyed ones are shown to root admins only."""
     vms = visible(call, Vm, lambda vm: _fits(call, vm))
-    return page(call, vms, lambda vm: machines.vm(call.draft, vm, admin=call.caller.admin))
+    return page(call, vms, lambda vm: _shown(call, vm))
+
+
+def _shown(call: Call, vm: Vm) -> Object:
+    shown = machines.vm(call.draft, vm, admin=call.caller.admin)
+    return shown | {"state": machines.known_state(call, vm, machines.nics_of(call.draft, vm))}
 
 
 def _fits(call: Call, vm: Vm) -> bool:
@@ -260,4 +265,4 @@ def _nics_fit(call: Call, vm: Vm) -> bool:
         return False
     addresses = {row.address for nic in nics for row in call.draft.find(Address, nic=nic.id)}
     asked = {call.args.text(param).lower() for param in ("ipaddress", "ip6address") if param in call.args}
-    return asked <= addresses and selected(call, state=machines.state(vm, nics))
+    return asked <= addresses and selected(call, state=machines.known_state(call, vm, nics))
