@@ -79,6 +79,7 @@ OPTIONS = (
     cfg.StrOpt("api-cert", default="", help="File with the API's TLS certificate chain (default: plain HTTP)."),
     cfg.StrOpt("api-key", default="", help="File with the key of --api-cert, unless it is in the same file."),
     cfg.IntOpt("job-keep", default=60, min=1, help="Minutes for which the API remembers finished jobs."),
+    cfg.IntOpt("host-timeout", default=60, min=20, help="Seconds of silence after which the API calls a host Down."),
     cfg.PortOpt(
         "admin-port",
         default=8081,
@@ -129,6 +130,7 @@ class Settings:
     api_cert: str = ""
     api_key: str = ""
     job_keep: int = 60
+    host_timeout: int = 60
     verbose: bool = False
 
     @property
@@ -177,6 +179,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         api_cert=conf.api_cert,
         api_key=conf.api_key,
         job_keep=conf.job_keep,
+        host_timeout=conf.host_timeout,
         admin_port=conf.admin_port,
         apps=tuple(name for app in conf.app for name in app.split(",") if name) or DEFAULT_APPS,
         rundir=_rundir(conf.ovsdb_connection),

@@ -18,6 +18,7 @@ from ipaddress import ip_address
 from struct import pack as packed
 
 from flows import fields as f
+from flows import frames
 from flows.flow import Ct, Load
 from flows.inputs import Connection, Ip
 from flows.tables import OUTPUT
@@ -25,7 +26,7 @@ from flows.tables import OUTPUT
 ICMP, ICMPV6, SCTP = 1, 58, 132
 ORIGIN_OK, RESPONDER_OK = 1, 2
 """The bits of a connection's mark (`flows.fields.MARKS`)."""
-SPAN = 32
+SPAN = 4
 """Connections that expire within the same so many seconds share an owner of flows."""
 _RULE = 0xFFFFFFFF
 
@@ -145,31 +146,15 @@ def echoes(connections: Iterable[Carried], now: float) -> list[Carried]:
     return [one for one in connections if one.proto in (ICMP, ICMPV6) and one.expires > now]
 
 
-def echo(one: Carried, zone: int) -> tuple[tuple[Ct], bytes]:
-    """Actions and a frame that make conntrack's entry of an ICMP conversation anew; the frame goes nowhere."""
+def echo(one: Carried, zone: int) -> tuple[Ct, bytes]:
+    """An action and a frame that make conntrack's entry of an ICMP conversation anew; the frame goes nowhere."""
     source, target = (one.own, one.peer) if one.opened else (one.peer, one.own)
     mark, label = (f.ORIGIN_OK, f.LABEL_EGRESS) if one.opened else (f.RESPONDER_OK, f.LABEL_INGRESS)
-    remember = (Load(mark, 1), Load(label, one.rule))
-    body = packed("!BBHHH", one.peer_port >> 8, one.peer_port & 0xFF, 0, one.own_port, 0)
-    src, dst = ip_address(source).packed, ip_address(target).packed
-    if one.proto == ICMP:
-        body = _summed(body, 2, b"")
-        header = packed("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 1, ICMP, 0) + src + dst
-        packet, kind = _summed(header, 10, b"") + body, b"\x08\x00"
-    else:
-        body = _summed(body, 2, src + dst + packed("!II", len(body), ICMPV6))
-        packet, kind = packed("!IHBB", 6 << 28, len(body), ICMPV6, 1) + src + dst + body, b"\x86\xdd"
-    commit = Ct(zone=zone, table=OUTPUT.id, commit=True, execute=remember)
-    return (commit,), bytes(12) + kind + packet
-
-
-def _summed(data: bytes, at: int, pseudo: bytes) -> bytes:
-    """The data with its internet checksum, which stands at this place."""
-    whole = pseudo + data
-    total = sum(int.from_bytes(whole[i : i + 2], "big") for i in range(0, len(whole), 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return data[:at] + packed("!H", ~total & 0xFFFF) + data[at + 2 :]
+    commit = Ct(zone=zone, table=OUTPUT.id, commit=True, execute=(Load(mark, 1), Load(label, one.rule)))
+    src, dst, rest = _ip(source), _ip(target), packed("!HH", one.own_port, 0)
+    kind, code = one.peer_port >> 8, one.peer_port & 0xFF
+    asks = frames.icmp(kind, code, rest) if one.proto == ICMP else frames.icmp6(src, dst, kind, code, rest)
+    return commit, frames.ethernet(0, 0, *frames.ip(src, dst, one.proto, asks))
 
 
 def without_local(entries: Iterable[Entry], addresses: Collection[str], local: Collection[str]) -> list[Entry]:

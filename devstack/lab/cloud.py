@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole cloud: a zone of pods behind a router, hypervisors with `sgctl-manager`, accounts, and VMs that boot."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devstack.lab.api import Account, first_admin
 from devstack.lab.hypervisor import Hypervisor
@@ -13,6 +15,9 @@ from devstack.lab.namespace import Lab, Namespace, wait_for
 from devstack.lab.podserver import PodServer, Reservation
 from devstack.lab.segment import Router, Segment, add_addresses
 from devstack.lab.vm import VM
+
+if TYPE_CHECKING:
+    from devstack.lab.mobile import Mobile
 
 MANAGEMENT = "10.255.0"
 DATABASE_PORT = 6641
@@ -79,6 +84,7 @@ class Cloud:
         self.managers: dict[str, Manager] = {}
         self.accounts: dict[str, Account] = {}
         self.machines: dict[str, Machine] = {}
+        self.mobiles: dict[str, Mobile] = {}
         self._manage(self.desk, 250)
 
     def _manage(self, namespace: Namespace, number: int) -> None:

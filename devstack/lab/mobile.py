@@ -40,6 +40,7 @@ class Mobile:
         port = self.plug(order.hypervisor)
         self.machine = Machine(order, self.vm, str(answer["id"]), self.nic, self.mac, port)
         cloud.machines[order.name] = self.machine
+        cloud.mobiles[order.name] = self
         self.run_on(order.hypervisor)
         self._configure(str(card["ipaddress"]), str(card.get("ip6address") or ""), order.pod.number)
 

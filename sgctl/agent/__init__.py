@@ -23,10 +23,11 @@ from sgctl.agent.cuts import Cuts
 from sgctl.agent.forget import Forgetter
 from sgctl.agent.gather import Gatherer
 from sgctl.agent.handover import Handovers
-from sgctl.agent.local import LocalBridge, lock_bridge
+from sgctl.agent.local import LocalBridge
 from sgctl.agent.metrics import Metrics
 from sgctl.agent.report import Reporter
 from sgctl.agent.writer import Writer
+from sgctl.bridgelock import lock_bridge
 from sgctl.openflow.app import BridgeApp
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.switch import Switch
@@ -46,12 +47,13 @@ class Agent(BridgeApp):
         self._local = LocalBridge(settings, sgctl.fatal)
         metrics = Metrics()
         gatherer = Gatherer(sgctl)
-        arrivals = Arrivals(settings.host, sgctl.database.replica)
+        reader = ConntrackReader(settings.rundir, settings.bridge)
+        arrivals = Arrivals(settings.host, sgctl.database.replica, reader)
         forgetter = Forgetter(ConntrackReader(settings.rundir, settings.bridge))
         self._writer = Writer(gatherer, self._local, metrics, arrivals, forgetter)
-        cuts = Cuts(sgctl.database.replica, ConntrackReader(settings.rundir, settings.bridge))
+        cuts = Cuts(sgctl.database.replica, reader)
         self._reporter = Reporter(settings, sgctl.database, gatherer, self._writer, cuts)
-        self._handovers = Handovers(settings, sgctl.database, self._writer, arrivals)
+        self._handovers = Handovers(settings.host, sgctl.database, self._writer, arrivals, reader)
         self._admin = AdminServer(sgctl, self._writer, metrics)
         self._loops: list[Any] = []
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Collection, Container
 from dataclasses import dataclass, field, replace
 from threading import Event
 from time import time
 
 from flows.inputs import Bridge, Connection, Moved, Port, Resumed, Standby
+from flows.pipeline import build
 from sgctl.handover import Carried, carried, echoes, spans, unpack
 from sgctl.model import Cut, Handover
 from sgctl.numbers import number
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.errors import SwitchError
+from sgctl.reconcile import cookie_of
 from sgctl.store import Changes, Replica
 from sgctl.world import Brought, Decision
 
@@ -41,7 +44,6 @@ class Arrivals:
 
     def __init__(self, host: str, replica: Replica, reader: ConntrackReader) -> None:
         self._host, self._replica, self._reader = host, replica, reader
-        self._fresh = True
         self._loads: dict[str, _Load] = {}
         self._brought: Brought = {}
         self._listeners: list[Event] = []
@@ -63,9 +65,6 @@ class Arrivals:
         if self._outdated and self._replica.insync:
             self._outdated = False
             self._refresh()
-            if self._fresh:
-                self._fresh = False
-                self._forget_used_before()
         now = time()
         if any(until <= now for load in self._loads.values() for until in load.spans):
             for load in self._loads.values():
@@ -73,12 +72,29 @@ class Arrivals:
             self._collect()
         return self._brought
 
-    def _forget_used_before(self) -> None:
-        """What an earlier process has found to be used, this one must not bring back."""
+    def settle_in(self, decision: Decision, installed: Container[int]) -> None:
+        """Leave out what an earlier process has found to be used and taken out of the switch."""
+        numbers = {unit.nic: unit.number for unit in decision.units.values() if isinstance(unit, Port | Standby)}
         try:
-            self.forget_used()
+            used = self._used()
         except SwitchError as error:
             LOG.warning("what NICs have brought along counts as not used: %s", error)
+            return
+        for nic, load in self._loads.items():
+            rest = [
+                one
+                for one in load.connections
+                if one.key not in used or _is_installed(one, nic, numbers.get(nic, 0), installed)
+            ]
+            if len(rest) != len(load.connections):
+                load.connections = rest
+                load.sort()
+        self._collect()
+
+    def _used(self) -> set[object]:
+        """What has made entries here, by its keys. Raises SwitchError if conntrack cannot be read."""
+        addresses = {one.own for load in self._loads.values() for one in load.connections}
+        return {one.key for one in carried(self._reader.entries(ZONE, addresses), addresses, time())}
 
     def _refresh(self) -> None:
         latest: dict[str, Handover] = {}
@@ -86,7 +102,8 @@ class Arrivals:
             if row.nic and row.host != self._host and self._host in row.to:
                 known = latest.get(row.nic)
                 latest[row.nic] = row if known is None or known.taken < row.taken else known
-        loads = {nic: self._load(row, self._loads.get(nic)) for nic, row in latest.items()}
+        # A row may go before what it says has been taken further: the NIC still has it.
+        loads = {**self._loads, **{nic: self._load(row, self._loads.get(nic)) for nic, row in latest.items()}}
         cut = self._without_cut(list(loads.values()))
         if cut or loads != self._loads:
             self._loads = loads
@@ -134,9 +151,7 @@ class Arrivals:
 
         Raises SwitchError if conntrack cannot be read.
         """
-        addresses = {one.own for load in self._loads.values() for one in load.connections}
-        entries = self._reader.entries(ZONE, addresses)
-        keys = {one.key for one in carried(entries, addresses, time())}
+        keys = self._used()
         changed = False
         for load in self._loads.values():
             rest = [one for one in load.connections if one.key not in keys]
@@ -148,10 +163,29 @@ class Arrivals:
             self._collect()
         return changed
 
+    def keep(self, nics: Collection[str]) -> None:
+        """Forget what others than these NICs have brought, as far as no row says it any more."""
+        rows = {row.nic for row in self._replica.all(Handover) if self._host in row.to}
+        gone = [nic for nic in self._loads if nic not in nics and nic not in rows]
+        for nic in gone:
+            del self._loads[nic]
+        if gone:
+            self._collect()
+
+    @property
+    def empty(self) -> bool:
+        """Whether no NIC brings anything."""
+        return not self._loads
+
     def next_end(self) -> float:
         """Seconds until something expires."""
         ends = [until for load in self._loads.values() for until in load.spans]
         return max(0.1, min(ends) - time()) if ends else math.inf
+
+
+def _is_installed(one: Carried, nic: str, number: int, installed: Container[int]) -> bool:
+    units = (Resumed(nic, number, until, some) for until, some in spans([one], 0).items())
+    return any(cookie_of(flow) in installed for unit in units for flow in build(unit, Bridge(())))
 
 
 def carry(decision: Decision, brought: Brought) -> Decision:

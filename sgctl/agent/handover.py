@@ -18,12 +18,15 @@ from dataclasses import dataclass
 from threading import Event
 from time import monotonic, time
 
+from flows.fields import MARKS
+from flows.flow import Ct, Load
 from flows.inputs import Bridge
+from flows.tables import OUTPUT
 from sgctl.agent.arrivals import Arrivals
 from sgctl.agent.writer import Writer
-from sgctl.config import Settings
+from sgctl.cuts import frame
 from sgctl.errors import StoreError
-from sgctl.handover import Entry, carried, echo, merge, pack, unpack, without_local
+from sgctl.handover import ICMP, ICMPV6, Entry, carried, echo, merge, pack, unpack, without_local
 from sgctl.model import Handover, Nic, handover_id
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.errors import SwitchError
@@ -34,6 +37,8 @@ from sgctl.world import Decision, PortState, State
 
 LOG = logging.getLogger(__name__)
 TICK = 10.0
+PATIENCE = 600.0
+"""Seconds after which nothing is expected of the hypervisor that had the NIC before."""
 RETRY = 0.2
 """Seconds after which what failed is tried again."""
 _MOVING = (State.ACTIVE, State.STANDBY)
@@ -57,14 +62,18 @@ class Here:
 class Handovers:
     """The loop that keeps our rows right; it never delays the writer."""
 
-    def __init__(self, settings: Settings, database: Database, writer: Writer, arrivals: Arrivals) -> None:
-        self._host, self._database, self._replica = settings.host, database, database.replica
+    def __init__(
+        self, host: str, database: Database, writer: Writer, arrivals: Arrivals, reader: ConntrackReader
+    ) -> None:
+        self._host, self._database, self._replica = host, database, database.replica
         self._writer, self._arrivals = writer, arrivals
-        self._reader = ConntrackReader(settings.rundir, settings.bridge)
-        self._was_active: set[str] = set()
+        self._reader = reader
+        self._seen: tuple[PortState, ...] = ()
+        self._was_active: dict[str, str] = {}
         self._looked: set[str] = set()
+        self._left: set[str] = set()
         self._addresses: dict[str, frozenset[str]] = {}
-        self._checked: dict[str, float] = {}
+        self._checked = monotonic()
         self._wake = Event()
         writer.notify(self._wake)
         arrivals.notify(self._wake)
@@ -73,7 +82,7 @@ class Handovers:
         """Work until the process ends."""
         pause = TICK
         while True:
-            self._wake.wait(pause)
+            self._wake.wait(min(pause, self._arrivals.next_end()))
             self._wake.clear()
             try:
                 self._turn()
@@ -86,10 +95,17 @@ class Handovers:
         applied, switch = self._writer.applied, self._writer.switch
         if applied is None or switch is None or not applied.current or not self._replica.insync:
             return
+        ports = applied.decision.ports
+        nothing = not self._replica.count(Handover) and self._arrivals.empty
+        if nothing and all(port.state is not State.STANDBY for port in ports):
+            self._seen, self._was_active = ports, {}
+            return
         here = Here.of(applied.decision)
         bridge = applied.decision.units["bridge"]
         assert isinstance(bridge, Bridge)
-        self._remember(here)
+        self._remember(here, self._seen)
+        self._remember(here, ports)
+        self._seen = ports
         own = {row.nic or row.id: row for row in self._replica.find(Handover, host=self._host)}
         for nic, port in here.ports.items():
             if port.state is State.ACTIVE:
@@ -99,38 +115,52 @@ class Handovers:
         for nic, row in own.items():
             if nic not in here.ports:
                 self._gone(switch, bridge.zone, here, row)
+        self._tidy(here)
 
-    def _remember(self, here: Here) -> None:
-        self._was_active |= {nic for nic, port in here.ports.items() if port.state is State.ACTIVE}
-        self._was_active &= here.ports.keys()
-        self._looked &= here.ports.keys()
-        self._addresses |= {nic: frozenset(port.addresses) for nic, port in here.ports.items()}
+    def _tidy(self, here: Here) -> None:
+        """Have what is used or has expired taken out of the switch."""
+        self._arrivals.keep(here.ports.keys() - self._left)
+        ended = self._arrivals.next_end() <= 0.1
+        if monotonic() - self._checked >= TICK:
+            self._checked = monotonic()
+            ended |= self._arrivals.forget_used()
+        if ended:
+            self._writer.wake()
+
+    def _remember(self, here: Here, ports: Iterable[PortState]) -> None:
+        """Which of the ports that are here have been open, and the NICs' addresses."""
+        names = {nic: port.name for nic, port in here.ports.items()}
+        for port in ports:
+            if port.nic and port.state is State.ACTIVE:
+                self._was_active[port.nic] = port.name
+            if port.nic and port.state in _MOVING:
+                self._addresses[port.nic] = frozenset(port.addresses)
+        self._was_active = {nic: name for nic, name in self._was_active.items() if names.get(nic) == name}
+        self._looked &= names.keys()
+        self._left &= names.keys()
 
     def _active(self, switch: Switch, zone: int, nic: str, row: Handover | None) -> None:
         """An open port: make ICMP's entries that it has brought, and name its connections to those who wait for it."""
         for one in self._arrivals.take_echoes(nic):
-            actions, frame = echo(one, zone)
-            switch.run_actions(actions, frame)
+            action, packet = echo(one, zone)
+            switch.run_actions([action], packet)
         self._looked.discard(nic)
+        self._left.discard(nic)
         there = self._replica.get(Nic, nic)
         if there is None or there.host != self._host:
             return
-        waiting = frozenset(
-            one.host for one in self._replica.find(Handover, nic=nic) if one.waiting and one.host != self._host
-        )
+        others = [one for one in self._replica.find(Handover, nic=nic) if one.host != self._host]
+        waiting = frozenset(one.host for one in others if one.waiting)
         if waiting and (row is None or row.final or row.to != waiting):
             self._hand_over(nic, row, waiting, self._reader.entries(zone, self._addresses[nic]), final=False)
-        elif not waiting and row is not None:
+        elif not waiting and row is not None and self._outlived(row, others):
             self._database.write([Delete(Handover, row.id)])
-        if self._arrivals.brings(nic) and monotonic() - self._checked.get(nic, 0.0) > TICK:
-            self._forget_used(zone, nic)
 
-    def _forget_used(self, zone: int, nic: str) -> None:
-        """What has made an entry here need not be accepted any more: it shall end when the entry ends."""
-        self._checked[nic] = monotonic()
-        entries = self._reader.entries(zone, self._addresses[nic])
-        if self._arrivals.used(nic, carried(entries, self._addresses[nic], time())):
-            self._writer.wake()
+    def _outlived(self, row: Handover, others: Iterable[Handover]) -> bool:
+        """Whether nobody needs a row of ours about a NIC that is here. Who had it meanwhile hands what it has not used
+        of it back, which it must be able to read."""
+        returned = any(one.final and self._host in one.to for one in others)
+        return not row.to or not row.final or returned or time() - row.taken / 1000 > PATIENCE
 
     def _standby(self, switch: Switch, zone: int, here: Here, nic: str, row: Handover | None) -> None:
         """A port that waits for its NIC, or that its NIC has left."""
@@ -139,19 +169,21 @@ class Handovers:
             return
         if self._has_left(zone, here, nic, row):
             self._leave(switch, zone, here, there, row)
-        elif row is None or not row.waiting:
-            self._put(row, Handover(id=handover_id(nic, self._host), nic=nic, host=self._host, waiting=True))
+        elif row is None:
+            self._put(None, Handover(id=handover_id(nic, self._host), nic=nic, host=self._host, waiting=True))
+        elif not row.waiting:
+            # What it has handed over may still be needed.
+            self._database.write([Update(Handover, row.id, {"waiting": True})])
 
     def _has_left(self, zone: int, here: Here, nic: str, row: Handover | None) -> bool:
-        """Whether the NIC was here until it moved; else this is where it may come to."""
-        if nic in self._was_active or (row is not None and row.to):
+        """Whether the NIC was at this port until it moved; else this is where it may come to."""
+        if nic in self._was_active or (row is not None and row.to and not row.final):
             return True
-        if nic in self._looked:
-            return False
-        self._looked.add(nic)
-        addresses = self._addresses[nic]
-        if without_local(self._reader.entries(zone, addresses), addresses, here.local):
-            self._was_active.add(nic)
+        if nic not in self._looked:
+            self._looked.add(nic)
+            addresses = self._addresses[nic]
+            if without_local(self._reader.entries(zone, addresses), addresses, here.local):
+                self._was_active[nic] = here.ports[nic].name
         return nic in self._was_active
 
     def _leave(self, switch: Switch, zone: int, here: Here, nic: Nic, row: Handover | None) -> None:
@@ -162,9 +194,9 @@ class Handovers:
         addresses = known or frozenset(one.own for one in unpack(row.connections if row else ""))
         entries = self._reader.entries(zone, addresses)
         self._hand_over(nic.id, row, frozenset({nic.host}), entries, final=True)
+        self._left.add(nic.id)
         if not self._is_active(nic.id):
-            left = without_local(entries, addresses, here.local)
-            switch.flush_connections(zone, [_tuple(one) for one in left])
+            _forget(switch, zone, without_local(entries, addresses, here.local))
 
     def _is_active(self, nic: str) -> bool:
         """Whether the NIC has come back meanwhile."""
@@ -176,11 +208,15 @@ class Handovers:
     def _gone(self, switch: Switch, zone: int, here: Here, row: Handover) -> None:
         """A row of ours about a NIC that has no port here any more."""
         nic = self._replica.get(Nic, row.nic) if row.nic else None
+        if row.nic and nic is None:
+            return
         if nic is not None and nic.host in row.to:
             if not row.final:
                 self._leave(switch, zone, here, nic, row)
                 return
             if any(one.expires > time() for one in unpack(row.connections)):
+                if row.waiting:
+                    self._database.write([Update(Handover, row.id, {"waiting": False})])
                 return
         self._addresses.pop(row.nic or "", None)
         self._database.write([Delete(Handover, row.id)])
@@ -193,7 +229,7 @@ class Handovers:
         If nothing is known at last, because the switch has restarted or forgotten it, what was said before still holds.
         """
         now = time()
-        known = merge(carried(entries, self._addresses.get(nic, frozenset()), now), self._arrivals.carried(nic, now))
+        known = merge(carried(entries, self._addresses.get(nic, frozenset()), now), self._arrivals.unused(nic, now))
         text = pack(known) or (row.connections if row is not None and final else "")
         fresh = Handover(
             id=handover_id(nic, self._host), nic=nic, host=self._host, to=to, connections=text, final=final,
@@ -212,8 +248,14 @@ class Handovers:
         self._database.write([Update(Handover, row.id, {name: getattr(fresh, name) for name in names})])
 
 
-def _tuple(one: Entry) -> Tuple:
-    """The original direction, as far as flushing takes it."""
-    if one.sport or one.dport:
-        return Tuple(src=one.src, dst=one.dst, proto=one.proto, sport=one.sport, dport=one.dport)
-    return Tuple(src=one.src, dst=one.dst, proto=one.proto)
+def _forget(switch: Switch, zone: int, entries: Iterable[Entry]) -> None:
+    """Forget entries of a NIC that has left. ICMP's cannot be named exactly: they lose their marks."""
+    flushed = []
+    for one in entries:
+        if one.proto in (ICMP, ICMPV6):
+            unmark = Ct(zone=zone, table=OUTPUT.id, commit=True, execute=(Load(MARKS, 0),))
+            switch.run_actions([unmark], frame(one))
+        else:
+            ports = (one.sport, one.dport) if one.sport or one.dport else (None, None)
+            flushed.append(Tuple(src=one.src, dst=one.dst, proto=one.proto, sport=ports[0], dport=ports[1]))
+    switch.flush_connections(zone, flushed)

@@ -134,8 +134,8 @@ class Reporter:
         self._beaten, self._applied_sequence = monotonic(), sequence
 
     def _write_bindings(self, applied: Applied) -> bool:
-        nics = self._database.replica.all(Nic)
-        wanted = list(bindings(self._host, nics, applied.decision.ports))
+        # The rows that the decision was made from: a newer claim of another host must win, not be overwritten.
+        wanted = list(bindings(self._host, applied.world.nics.values(), applied.decision.ports))
         now = round(time() * 1000)
         try:
             if wanted:

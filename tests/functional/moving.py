@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from devstack.lab import VM, Lab
+from devstack.lab import VM, Lab, Manager
 from devstack.lab.agent import Stream
 from devstack.lab.cloud import Cloud, Order
 from devstack.lab.hypervisor import Hypervisor
@@ -17,6 +17,8 @@ from tests.functional.promised import check_recompute, in_force
 
 GAP = 0.3
 """Seconds that a conversation may stand still when a VM moves."""
+OPENING = 100.0
+"""Milliseconds that opening a port may take on a machine that runs other tests too; by itself it takes about three."""
 
 
 @contextmanager
@@ -30,8 +32,14 @@ def moving_cloud(lab: Lab, *, hypervisors: int = 2) -> Iterator[Cloud]:
     cloud.register()
     yield cloud
     for name, manager in cloud.managers.items():
-        wait_for(f"{name}: installed flows are the desired ones", lambda one=manager: in_force(one), step=0.1)
+        wait_for(f"{name}: all is settled", lambda one=manager: settled(one), timeout=90, step=0.5)
     check_recompute(cloud)
+
+
+def settled(manager: Manager) -> bool:
+    """Whether what VMs have brought along is used or over, and the switch holds the desired flows and no others."""
+    flows = manager.get("/admin/flows")[1]["flows"]
+    return not any(flow["owner"].startswith("resumed/") for flow in flows) and in_force(manager)
 
 
 def mobile(cloud: Cloud, account: str, name: str, host: int, *groups: str) -> Mobile:
@@ -51,11 +59,12 @@ def conversations(client: VM, server: VM, *, versions: tuple[int, ...] = (4, 6))
     }
 
 
-def settle(streams: dict[str, Stream], *, answers: int = 20) -> None:
+def settle(streams: dict[str, Stream], *, answers: int = 20, within: float = 10.0) -> None:
     """Wait until each has got so many further answers."""
     before = {name: stream.report().received for name, stream in streams.items()}
     for name, stream in streams.items():
-        wait_for(f"{name} goes on", lambda one=stream, old=before[name]: one.report().received >= old + answers)
+        wanted = before[name] + answers
+        wait_for(f"{name} goes on", lambda one=stream, n=wanted: one.report().received >= n, timeout=within)
 
 
 def opening_times(cloud: Cloud, hypervisor: Hypervisor) -> list[float]:
