@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from flows.inputs import Bridge, Port
+from flows.inputs import Bridge
 from sgctl.agent.applied import Applied
 from sgctl.cuts import cuts
 from sgctl.model import Cut
@@ -55,11 +55,9 @@ class Cuts:
     def _cut(self, switch: Switch, decision: Decision, rows: Iterable[Cut]) -> bool:
         bridge = decision.units.get("bridge")
         assert isinstance(bridge, Bridge), "it is in force"
-        addresses = {str(address) for unit in decision.units.values() if isinstance(unit, Port)
-                     for address in unit.addresses}  # fmt: skip
+        numbers = self._numbers(decision, rows)
         try:
-            entries = self._reader.entries(bridge.zone, addresses)
-            found = list(cuts(entries, self._numbers(decision, rows), bridge.zone))
+            found = list(cuts(self._reader.labelled(bridge.zone, numbers), numbers, bridge.zone))
             for action, frame in found:
                 switch.run_actions([action], frame)
             # The switch confirms no packet; its answer to this comes after them.

@@ -29,12 +29,12 @@ _REST = re.compile(r",(timeout|mark|labels)=(0x[0-9a-f]+|\d+)")
 _FINISHED = ("state=TIME_WAIT", "state=CLOSED")
 
 
-def parse(text: str, addresses: Collection[str], *, finished: bool = False) -> Iterator[Entry]:
-    """The entries of a dump that have one of these addresses; TCP's that are over only if `finished`."""
-    wanted = {str(ip_address(one)) for one in addresses}
+def parse(text: str, addresses: Collection[str] | None, *, finished: bool = False) -> Iterator[Entry]:
+    """The entries of a dump that have one of these addresses (None: any); TCP's that are over only if `finished`."""
+    wanted = {str(ip_address(one)) for one in addresses or ()}
     for line in text.splitlines():
         found = _ENTRY.match(line)
-        if found is None or not {found["src"], found["dst"]} & wanted:
+        if found is None or not (addresses is None or {found["src"], found["dst"]} & wanted):
             continue
         rest = found["rest"]
         if not finished and any(state in rest for state in _FINISHED):
@@ -69,9 +69,20 @@ class ConntrackReader:
         """
         if not addresses:
             return []
+        return list(parse(self._dump(zone), addresses, finished=finished))
+
+    def labelled(self, zone: int, numbers: Collection[int]) -> list[Entry]:
+        """The connections of a zone with labels that may hold one of these numbers; raises as `entries` does."""
+        digits = [f"{number:x}" for number in numbers]
+        if not digits:
+            return []
+        # Reading all of a hundred thousand lines in full would keep others waiting for a second.
+        lines = [line for line in self._dump(zone).splitlines() if any(one in line for one in digits)]
+        return list(parse("\n".join(lines), None))
+
+    def _dump(self, zone: int) -> str:
         datapath = self._datapath(self._ask("dpif/show"))
-        dump = self._ask("dpctl/dump-conntrack", "-s", datapath, f"zone={zone}")
-        return list(parse(dump, addresses, finished=finished))
+        return self._ask("dpctl/dump-conntrack", "-s", datapath, f"zone={zone}")
 
     def _datapath(self, shown: str) -> str:
         """Which datapath the bridge is on."""

@@ -88,7 +88,7 @@ class Reader:
     held: list[Entry]
     broken: bool = False
 
-    def entries(self, zone: int, addresses: set[str]) -> list[Entry]:
+    def labelled(self, zone: int, numbers: frozenset[int]) -> list[Entry]:
         if self.broken:
             raise SwitchError("broken")
         return self.held
