@@ -7,14 +7,16 @@ import os
 import re
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 from oslo_config import cfg
 
+from flows.inputs import Limits
 from sgctl.dbfile import Member
 from sgctl.errors import SgctlError
+from sgctl.protection import Protection, ProtectionError, limit, timeouts
 from sgctl.tls import Tls
 
 PROJECT = "sgctl"
@@ -85,6 +87,44 @@ OPTIONS = (
         default=8081,
         help="Port on 127.0.0.1 of /healthz, /readyz and /metrics, and of an agent's /admin.",
     ),
+    cfg.StrOpt(
+        "limit-connections",
+        default="5000:10000",
+        help="New connections per second, and at once, that each VM may open, and that others may open to it "
+        "(RATE[:BURST], 0: no limit).",
+    ),
+    cfg.StrOpt(
+        "limit-fragments",
+        default="100:100",
+        help="IP fragments per second, and at once, that each VM may send, and get from outside. The userspace "
+        "datapath holds 1000 for all VMs together.",
+    ),
+    cfg.StrOpt(
+        "limit-frames",
+        default="10:10",
+        help="Frames per second, and at once, of a port whose VM is about to arrive that are shown to the agent.",
+    ),
+    cfg.IntOpt(
+        "ct-limit", default=1_000_000, min=0, max=0xFFFFFFFF, help="Most connections of the bridge (0: no limit)."
+    ),
+    cfg.DictOpt(
+        "ct-timeouts",
+        default={
+            "tcp_syn_sent": "30", "tcp_established": "86400", "udp_first": "30", "udp_single": "60",
+            "udp_multiple": "120", "icmp_first": "30", "icmp_reply": "30",
+        },
+        help="Seconds after which silent connections are forgotten, by the names of Open vSwitch's CT_Timeout_Policy "
+        "(NAME:SECONDS,…; what is not named is as Open vSwitch has it).",
+    ),
+    cfg.IntOpt(
+        "audit-interval",
+        default=300,
+        min=0,
+        help="Seconds between comparisons of all flows with the desired ones (0: never).",
+    ),
+    cfg.BoolOpt(
+        "remove-foreign-flows", default=False, help="Have audits remove flows of the bridge that are not sgctl's."
+    ),
     cfg.BoolOpt("verbose", short="v", default=False, help="Log details."),
 )
 APPS = cfg.MultiStrOpt(
@@ -132,6 +172,7 @@ class Settings:
     job_keep: int = 60
     host_timeout: int = 60
     verbose: bool = False
+    protection: Protection = field(default_factory=Protection)
 
     @property
     def controller(self) -> str:
@@ -156,7 +197,7 @@ def parse(conf: cfg.ConfigOpts, arguments: Sequence[str]) -> Settings:
     try:
         conf(args=list(arguments), project=PROJECT, prog=PROGRAM, version=version(PROJECT))
         return _settings(conf)
-    except (cfg.Error, ValueError) as error:
+    except (cfg.Error, ValueError, ProtectionError) as error:
         raise OptionError(str(error)) from error
 
 
@@ -187,9 +228,24 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         ofp_port=(conf.ofp_ssl_listen_port if ofp_tls else conf.ofp_tcp_listen_port) or OFP_PORT,
         ofp_tls=ofp_tls is not None,
         verbose=conf.verbose,
+        protection=_protection(conf),
     )
     _check(settings)
     return settings
+
+
+def _protection(conf: cfg.ConfigOpts) -> Protection:
+    return Protection(
+        limits=Limits(
+            connections=limit("--limit-connections", conf.limit_connections),
+            fragments=limit("--limit-fragments", conf.limit_fragments),
+            frames=limit("--limit-frames", conf.limit_frames),
+        ),
+        connections=conf.ct_limit,
+        timeouts=timeouts("--ct-timeouts", conf.ct_timeouts),
+        audit=conf.audit_interval,
+        remove_foreign=conf.remove_foreign_flows,
+    )
 
 
 def _rundir(connection: str) -> Path:

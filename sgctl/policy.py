@@ -64,7 +64,7 @@ class Decider:
         numbers = self._assign_identities(known[0] | known[1])
         shared = self._policies((groups, (n, groups, rules, *known, numbers)) for groups, n in policies.items())
         refusals = _Refusals(world.refused)
-        kept = refusals.keep(by_owner([self._bridge(_uplinks(world.uplinks, bound)), *shared]))
+        kept = refusals.keep(by_owner([self._bridge(_uplinks(world.uplinks, bound), 1, world.limits), *shared]))
         kept |= refusals.keep(self._identities.peers(numbers))
         bound, ports, segments = self._open(world, bound, policies, refusals)
         kept |= refusals.keep(by_owner(segments))

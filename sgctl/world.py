@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias, TypeVar
 
-from flows.inputs import Connection, Unit
+from flows.inputs import Connection, Limits, Unit
 from sgctl.localport import LocalPort
 from sgctl.model import Account, Address, Group, Member, Nic, Pod, Range, Row, Rule, Vm, Zone
 
@@ -38,6 +38,7 @@ class World:
     of preference.  live: other hypervisors that are alive.  claimed: NICs that this hypervisor takes over, because
     their guests have spoken here, while the database may still name another.  refused: units that the switch
     would not take, by owner.  brought: by NIC, the connections that it brings along from other hypervisors.
+    limits: what each port may use of what all share.
     The rest are the rows of the SG database that these ports concern.
     """
 
@@ -48,6 +49,7 @@ class World:
     claimed: frozenset[str] = frozenset()
     refused: Mapping[str, Refusal] = field(default_factory=dict)
     brought: Brought = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
     accounts: Mapping[str, Account] = field(default_factory=dict)
     zones: Mapping[str, Zone] = field(default_factory=dict)
     pods: Mapping[str, Pod] = field(default_factory=dict)

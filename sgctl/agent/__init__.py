@@ -62,10 +62,13 @@ class Agent(BridgeApp):
         self._admin.listen()
         thread = super().start()
         self._services.database.replica.on_change(self._writer.wake)
-        runs = (self._admin.serve, self._writer.run, self._reporter.run, self._handovers.run)
+        runs = (self._admin.serve, self._writer.run, self._audit, self._reporter.run, self._handovers.run)
         self._loops = [self._services.spawn(run) for run in runs]
         self._local.start(self._writer.wake)
         return thread
+
+    def _audit(self) -> None:
+        self._writer.audit.run(self._writer.in_force, self._writer.wake)
 
     def close(self) -> None:
         """Stop; the switch keeps its flows and goes on enforcing them."""

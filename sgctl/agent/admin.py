@@ -12,11 +12,12 @@ from urllib.parse import parse_qsl
 import eventlet
 from eventlet import wsgi
 
+from flows.meters import Bound
 from flows.tables import BY_NAME, TABLES
 from sgctl.agent.applied import Applied
 from sgctl.agent.metrics import Metrics
 from sgctl.agent.tracing import QueryError, trace
-from sgctl.agent.views import FlowViews, Json, drops, port_view
+from sgctl.agent.views import FlowViews, Json, drops, drops_by_bounds, metered, port_view
 from sgctl.agent.writer import Writer
 from sgctl.errors import SgctlError
 from sgctl.openflow.errors import SwitchError
@@ -123,6 +124,8 @@ class AdminServer:
         applied, switch = self._writer.applied, self._writer.switch
         if applied is not None and switch is not None:
             self._metrics.count_drops(drops(applied.desired, switch.flows()))
+            names = {f"{kind}/{port.nic}": port.name for port in applied.decision.ports for kind in ("port", "standby")}
+            self._metrics.count_metered((names.get(one[0], one[0]), *one[1:]) for one in self._metered(switch))
 
     def _applied(self) -> Applied:
         if self._writer.applied is None:
@@ -166,7 +169,13 @@ class AdminServer:
         return {"host": self._settings.host, **trace(self._applied(), query)}
 
     def _drops(self, query: Query) -> Json:
-        return {"drops": drops(self._applied().desired, self._switch().flows())}
+        switch = self._switch()
+        return {"drops": [*drops(self._applied().desired, switch.flows()), *drops_by_bounds(self._metered(switch))]}
+
+    def _metered(self, switch: Switch) -> list[tuple[str, Bound, int]]:
+        """What the bounds of ports have dropped."""
+        meters = self._writer.meters
+        return list(metered(meters, switch.metered())) if meters else []
 
 
 def _table(name: str) -> int | None:

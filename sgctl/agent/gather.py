@@ -89,6 +89,11 @@ class Gatherer:
         self._replica.on_change(self._note)
 
     @property
+    def settings(self) -> Settings:
+        """The options of this process."""
+        return self._settings
+
+    @property
     def known(self) -> Known | None:
         """The database as it was when it was last in sync; None if it never was."""
         return self._known

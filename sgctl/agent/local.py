@@ -26,7 +26,11 @@ class LocalBridge:
 
     def __init__(self, settings: Settings, fatal: Callable[[BaseException], None]) -> None:
         self._connection, self._bridge = settings.ovsdb_connection, settings.bridge
-        self._wanted = BridgeSettings(controller=settings.controller, tables={table.id: table.name for table in TABLES})
+        self._wanted = BridgeSettings(
+            controller=settings.controller,
+            tables={table.id: table.name for table in TABLES},
+            timeouts=settings.protection.timeouts,
+        )
         self._switch = LocalSwitch(settings.ovsdb_connection, settings.bridge, on_fault=fatal)
         self._switch.on_change(self._changed)
         self._prepared = False

@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from flows.inputs import Fanout, Peer, Policy, Port, Standby
+from flows.meters import Bound
 from flows.tables import LEARNED_COOKIE
 from sgctl.agent.drift import EXPIRING
 from sgctl.reconcile import Installed, Plan, ours
@@ -47,6 +48,13 @@ class Metrics:
             self.repairs.labels(kind)
         self.dropped = Gauge("sgctl_dropped_packets", "Dropped packets.", ["table", "reason"], registry=registry)
         self.drifts = Counter("sgctl_drifts", "Times that somebody else had changed flows.", registry=registry)
+        self.metered = Gauge(
+            "sgctl_metered_packets", "Packets beyond a port's bound.", ["port", "bound"], registry=registry
+        )
+        self.audits = Counter("sgctl_audits", "Comparisons of all flows with the desired ones.", registry=registry)
+        self.audit_repairs = Counter("sgctl_audit_repairs", "Flows that audits repaired.", ["kind"], registry=registry)
+        for kind in ("missing", "changed", "intruder", "foreign"):
+            self.audit_repairs.labels(kind)
         self.insync = Gauge("sgctl_insync", "1 if the part is in sync.", ["part"], registry=registry)
 
     def applied(self, plan: Plan, seconds: float, since_news: float) -> None:
@@ -90,6 +98,12 @@ class Metrics:
         self.dropped.clear()
         for drop in drops:
             self.dropped.labels(drop["table"], drop["reason"]).set(drop["packets"])
+
+    def count_metered(self, found: Iterable[tuple[str, Bound, int]]) -> None:
+        """What the bounds of ports have dropped."""
+        self.metered.clear()
+        for port, bound, packets in found:
+            self.metered.labels(port, bound.name.lower()).set(packets)
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeAlias
@@ -11,6 +12,7 @@ from typing import Any, TypeAlias
 from flows import text
 from flows.flow import Flow
 from flows.inputs import Port, Standby
+from flows.meters import Bound, MeterSpec
 from flows.tables import BY_ID, LEARNED_COOKIE
 from sgctl import rules
 from sgctl.agent.applied import Applied
@@ -132,6 +134,24 @@ def drops(desired: Mapping[int, Flow], seen: Iterable[Installed]) -> list[Json]:
     return [
         {"reason": reason, "table": BY_ID[table].name, "packets": packets}
         for (table, reason), packets in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def metered(meters: Mapping[int, MeterSpec], dropped: Mapping[int, int]) -> Iterator[tuple[str, Bound, int]]:
+    """Packets that ports' bounds have dropped: the port's owner, the bound, how many."""
+    for number, spec in meters.items():
+        if spec.bound is not None and dropped.get(number):
+            yield spec.owner, spec.bound, dropped[number]
+
+
+def drops_by_bounds(found: Iterable[tuple[str, Bound, int]]) -> list[Json]:
+    """The same by reason, as `drops` shows other drops."""
+    counts: Tally[Bound] = Tally()
+    for _, bound, packets in found:
+        counts[bound] += packets
+    return [
+        {"reason": bound.value, "table": bound.table.name, "packets": packets}
+        for bound, packets in counts.most_common()
     ]
 
 

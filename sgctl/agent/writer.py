@@ -17,10 +17,13 @@ from time import monotonic, sleep
 
 from flows.flow import Flow
 from flows.inputs import Bridge, Unit
+from flows.meters import MeterSpec
 from flows.pipeline import build
 from flows.tables import LEARNED_COOKIE
 from sgctl.agent.applied import Applied
 from sgctl.agent.arrivals import Arrivals, carry
+from sgctl.agent.audit import Audit
+from sgctl.agent.bounds import Bounds
 from sgctl.agent.drift import Census
 from sgctl.agent.forget import Forgetter
 from sgctl.agent.gather import Gatherer
@@ -72,6 +75,8 @@ class Writer:
         self._arrivals, self._forgetter = arrivals, forgetter
         self._spoke = self._noted = 0.0
         self._decider = Decider()
+        self._bounds = Bounds(gatherer.settings)
+        self.audit = Audit(gatherer.settings.protection, metrics)
         self._basis: tuple[object, ...] | None = None
         self._listeners: list[Event] = []
 
@@ -81,10 +86,19 @@ class Writer:
         return self._switch
 
     @property
+    def meters(self) -> Mapping[int, MeterSpec]:
+        """The meters that the switch should have."""
+        return self._bounds.wanted
+
+    @property
     def settled(self) -> bool:
         """Whether the switch holds what follows from all that is known now."""
         idle = not self._wake.is_set() and not self._busy and self._installed is not None
         return idle and self._gatherer.current and self.applied is not None and self.applied.current
+
+    def in_force(self) -> tuple[Switch | None, Applied | None]:
+        """The switch and what it holds; nothing while that is changing."""
+        return (self._switch, self.applied) if self.settled else (None, None)
 
     def notify(self, event: Event) -> None:
         """Have an event set whenever `applied` is new."""
@@ -134,11 +148,13 @@ class Writer:
         if switch is None or world is None or self._gatherer.loading:
             self._noted = noted
             return
+        self._repair(switch)
         installed = self._read_back(switch)
         self._try_again()
         self._moves.claim(self.applied, self._drain_frames())
         world = replace(world, claimed=self._moves.claimed(world), refused=self._refused)
         world = replace(world, brought=self._arrivals.brought())
+        world = self._bounds.possible(world)
         fresh = (world.ports, world.live, world.claimed, world.brought)
         basis = (self._gatherer.known, *fresh, self._gatherer.current)
         if basis != self._basis:
@@ -149,6 +165,15 @@ class Writer:
         """What the switch has refused may be possible by now, for reasons that only the switch knows."""
         if self._refused and monotonic() - self._retried >= RETRY:
             self._refused, self._basis, self._retried = {}, None, monotonic()
+
+    def _repair(self, switch: Switch) -> None:
+        """Do what an audit has found necessary, then read back and compare as on a new connection."""
+        if self._installed is None or self.applied is None or not self.audit.suspicious.is_set():
+            return
+        self._bounds.read_back(switch)
+        self._bounds.provide(switch, self.applied.decision, self._bridge)
+        if self.audit.repair(switch, self.applied.desired):
+            self._audited = float("-inf")
 
     def _drain_frames(self) -> list[int]:
         return [self._frames.popleft() for _ in range(len(self._frames))]
@@ -163,6 +188,7 @@ class Writer:
             return installed
         if installed is None:
             switch.set_fragment_mode()
+            self._bounds.read_back(switch)
         seen = switch.flows()
         expected, installed = installed, {flow.cookie: flow.table for flow in seen}
         if expected is not None and any(found := self._metrics.count_repairs(expected, installed)):
@@ -241,12 +267,14 @@ class Writer:
         noted: float,
     ) -> None:
         """Change the switch; connections of addresses that come or go are forgotten while no flow lets them through."""
+        self._bounds.provide(switch, decision, self._bridge)
         before = self.applied.decision if self.applied else None
         opened = self._moves.opened(world, decision, before, installed)
         self._forgetter.forget(switch, self._bridge.zone, opened)
         started = monotonic()
         switch.apply(todo.adds, todo.deletes)
         done = monotonic()
+        self._bounds.withdraw(switch)
         self._metrics.applied(todo, done - started, done - noted)
         for cookie, _ in todo.deletes:
             installed.pop(cookie, None)

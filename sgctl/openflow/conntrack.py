@@ -19,6 +19,8 @@ from sgctl.handover import Entry
 from sgctl.openflow.errors import SwitchError, SwitchGone
 
 DEADLINE = 5.0
+MOST_FRAGMENTS = 5000
+"""Fragments that the userspace datapath holds at most: the highest number that it takes, its default being 1000."""
 _PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132}
 _ENTRY = re.compile(
     r"(?P<proto>[\w-]+),orig=\(src=(?P<src>[^,]+),dst=(?P<dst>[^,)]+)"
@@ -83,6 +85,19 @@ class ConntrackReader:
     def _dump(self, zone: int) -> str:
         datapath = self._datapath(self._ask("dpif/show"))
         return self._ask("dpctl/dump-conntrack", "-s", datapath, f"zone={zone}")
+
+    def bound(self, zone: int, connections: int) -> None:
+        """Bound a zone to so many connections, 0: to as many as there is room for; and hold more fragments.
+
+        ovs-vswitchd forgets this when it ends. Raises SwitchGone and SwitchError as `entries` does.
+        """
+        datapath = self._datapath(self._ask("dpif/show"))
+        if connections:
+            self._ask("dpctl/ct-set-limits", datapath, f"zone={zone},limit={connections}")
+        else:
+            self._ask("dpctl/ct-del-limits", datapath, f"zone={zone}")
+        if datapath.startswith("netdev@"):
+            self._ask("dpctl/ipf-set-max-nfrags", datapath, str(MOST_FRAGMENTS))
 
     def _datapath(self, shown: str) -> str:
         """Which datapath the bridge is on."""

@@ -47,7 +47,7 @@ NO_BUFFER = ANY_PORT = ANY_GROUP = 0xFFFFFFFF
 PORT_IN_PORT = 0xFFFFFFF8
 PORT_CONTROLLER = 0xFFFFFFFD
 EXACT_COOKIE = 0xFFFFFFFFFFFFFFFF
-ADD, DELETE = 0, 3
+ADD, DELETE, DELETE_STRICT = 0, 3, 4
 MAX_TIMEOUT = 0xFFFF
 
 # Action types of the standard, and Nicira's subtypes.
@@ -95,6 +95,17 @@ def flow_delete(cookie: int, table: int, xid: int) -> bytes:
             NO_BUFFER, ANY_PORT, ANY_GROUP, 0, 0,
         )
         + _ANY
+    )  # fmt: skip
+
+
+def flow_removal(cookie: int, table: int, priority: int, raw_match: bytes, xid: int) -> bytes:
+    """The FLOW_MOD that deletes the one flow with this table, priority and encoded match, if it has this cookie."""
+    return (
+        _pack_flow_mod(
+            VERSION, FLOW_MOD, _FLOW_MOD_SIZE + len(raw_match), xid, cookie, EXACT_COOKIE, table, DELETE_STRICT, 0, 0,
+            priority, NO_BUFFER, ANY_PORT, ANY_GROUP, 0, 0,
+        )
+        + raw_match
     )  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 from flows.flow import Action, Flow, Output
 from flows.meters import FIRST, LAST, MeterSpec
-from sgctl.openflow import encode, messages, meters, ofctl, replies
+from sgctl.openflow import compare, encode, messages, meters, ofctl, replies
+from sgctl.openflow.compare import Entry
 from sgctl.openflow.conversation import Channel, Conversation
 from sgctl.openflow.errors import Refused, SwitchError, SwitchGone
 from sgctl.openflow.messages import Tuple
@@ -80,19 +81,31 @@ class Switch:
             talk.send(messages.table_stats(talk.xid(0)))
             return replies.table_counts(self._answer(talk, 0, self._deadline))
 
-    def apply(self, adds: Sequence[Flow], deletes: Sequence[tuple[int, int]] = ()) -> None:
+    def entries(self) -> list[Entry]:
+        """All installed flows with their matches and instructions, for comparisons."""
+        with self._conversation(1) as talk:
+            talk.send(messages.flow_stats(talk.xid(0)))
+            answers = self._answer(talk, 0, self._deadline)
+        return list(compare.entries(answers))
+
+    def apply(
+        self, adds: Sequence[Flow], deletes: Sequence[tuple[int, int]] = (), *, removals: Sequence[Entry] = ()
+    ) -> None:
         """Add or replace flows, then delete all flows of each (cookie, table), in one ordered atomic bundle.
+
+        The single flows `removals` are deleted before.
 
         Raises Refused, naming flows, if the switch does not take all of it; then nothing has changed.
         Raises SwitchGone if the connection is lost before the proof: all of it may be in force, or nothing.
         """
-        if not adds and not deletes:
+        if not adds and not deletes and not removals:
             return
-        count = len(adds) + len(deletes)
+        count = len(adds) + len(deletes) + len(removals)
         deadline = self._deadline + count / FLOWS_PER_SECOND
         with self._conversation(count + 3) as talk:
             bundle = talk.first
             mods = self._encoded(adds, deletes, talk)
+            mods = [*_removals(removals, talk, len(mods)), *mods]
             opening = messages.bundle_control(messages.OPEN, bundle, talk.xid(count))
             members = (messages.bundle_add(bundle, mod) for mod in mods)
             talk.send(opening, *members, messages.barrier(talk.xid(count + 1)))
@@ -220,3 +233,10 @@ class Switch:
         if index in talk.errors:
             raise SwitchError(f"the switch refused a request: {replies.error_text(talk.errors[index])}")
         return answers
+
+
+def _removals(removals: Sequence[Entry], talk: Conversation, start: int) -> list[bytes]:
+    return [
+        encode.flow_removal(one.cookie, one.table, one.priority, one.match, talk.xid(start + index))
+        for index, one in enumerate(removals)
+    ]

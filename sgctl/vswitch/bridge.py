@@ -14,6 +14,7 @@ from typing import Any
 from ovsdbapp.backend.ovs_idl.command import BaseCommand
 
 from sgctl.vswitch.errors import VSwitchError
+from sgctl.vswitch.zones import put_timeouts, take_timeouts
 
 OPENFLOW = "OpenFlow14"
 RESTORE = "sgctl-restore"
@@ -29,6 +30,8 @@ class BridgeSettings:
     inactivity_probe: milliseconds of silence after which the switch asks whether the agent is alive, and again until it
     connects anew; max_backoff: milliseconds between its attempts.
     packet_in_rate, packet_in_burst: how many packets a second it shows to the agent.
+    zone, timeouts: the conntrack zone, and after how many seconds of silence its connections are forgotten, by the
+    names of ovs-vswitchd.conf.db(5), table CT_Timeout_Policy; what is not named stays Open vSwitch's default.
     """
 
     controller: str
@@ -37,6 +40,8 @@ class BridgeSettings:
     max_backoff: int = 1_000
     packet_in_rate: int = 200
     packet_in_burst: int = 100
+    zone: int = 1
+    timeouts: Mapping[str, int] = field(default_factory=dict)
 
 
 class _BridgeCommand(BaseCommand):  # type: ignore[misc]
@@ -114,6 +119,7 @@ class Prepare(_BridgeCommand):
             self.put(bridge, "protocols", sorted([*bridge.protocols, OPENFLOW]))
         for row in self.put_controllers(txn, bridge, [self.settings.controller]):
             self._configure(row)
+        put_timeouts(self, txn, bridge, self.settings.zone, self.settings.timeouts)
         tables = dict(bridge.flow_tables)
         for number, name in self.settings.tables.items():
             self._name_table(txn, bridge, number, tables.get(number), name)
@@ -156,6 +162,7 @@ class Release(_BridgeCommand):
         memory = _recall(bridge)
         if memory is None:
             return
+        take_timeouts(self, bridge)
         self.put_controllers(txn, bridge, memory["controllers"])
         self.put(bridge, "fail_mode", memory["fail_mode"])
         self.put(bridge, "protocols", memory["protocols"])

@@ -27,10 +27,18 @@ _TABLES = {
     "type": {"key": "integer", "value": {"type": "uuid", "refTable": "Flow_Table"}, "min": 0, "max": "unlimited"}
 }
 
+_DATAPATHS = {
+    "type": {"key": "string", "value": {"type": "uuid", "refTable": "Datapath"}, "min": 0, "max": "unlimited"}
+}
+_ZONES = {"type": {"key": "integer", "value": {"type": "uuid", "refTable": "CT_Zone"}, "min": 0, "max": "unlimited"}}
+_POLICY = {"type": {"key": {"type": "uuid", "refTable": "CT_Timeout_Policy"}, "min": 0, "max": 1}}
+_TIMEOUTS = {"type": {"key": "string", "value": "integer", "min": 0, "max": "unlimited"}}
+
 _COLUMNS: dict[str, dict[str, Any]] = {
     "Bridge": {
         "name": _NAME,
         "datapath_id": _optional("string"),
+        "datapath_type": _NAME,
         "ports": _references("Port"),
         "controller": _references("Controller"),
         "fail_mode": _optional("string"),
@@ -55,6 +63,10 @@ _COLUMNS: dict[str, dict[str, Any]] = {
         "controller_rate_limit": _optional("integer"),
         "controller_burst_limit": _optional("integer"),
     },
+    "Open_vSwitch": {"datapaths": _DATAPATHS},
+    "Datapath": {"ct_zones": _ZONES},
+    "CT_Zone": {"timeout_policy": _POLICY, "external_ids": _MAP},
+    "CT_Timeout_Policy": {"timeouts": _TIMEOUTS},
     "Flow_Table": {"name": _optional("string")},
 }
 

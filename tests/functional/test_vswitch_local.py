@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +232,24 @@ def test_it_works_where_everything_is_monkey_patched(sandbox: Sandbox) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["p1", "True", "False"]
+
+
+def test_timeouts_of_our_zone_and_of_no_other(sandbox: Sandbox, watch: Watch) -> None:
+    """They are set where they differ, put back if somebody changes them, and go with us; other zones stay."""
+    datapath = ("--id=@new", "create", "Datapath", "datapath_version=1")
+    sandbox.vsctl("--", *datapath, "--", "set", "Open_vSwitch", ".", "datapaths:dummy=@new")
+    sandbox.vsctl("add-zone-tp", "dummy", "zone=5", "udp_first=9")
+    settings = replace(SETTINGS, timeouts={"udp_first": 7, "icmp_reply": 8})
+    eventually(lambda: watch.local.prepare(settings))
+    eventually(lambda: not watch.local.prepare(settings))
+
+    def zones() -> str:
+        return sandbox.vsctl("list-zone-tp", "dummy")
+
+    assert "Zone:1, Timeout Policies: icmp_reply=8 udp_first=7" in zones()
+    sandbox.vsctl("del-zone-tp", "dummy", "zone=1")
+    eventually(lambda: watch.local.prepare(settings))
+    assert "Zone:1, Timeout Policies: icmp_reply=8 udp_first=7" in zones()
+    assert watch.local.release()
+    eventually(lambda: "Zone:1," not in zones())
+    assert "Zone:5, Timeout Policies: udp_first=9" in zones()

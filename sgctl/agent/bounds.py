@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the switch needs besides flows, so that no VM uses up what all share: its meters, and conntrack's bounds.
+
+Open vSwitch forgets all of it when it restarts, so it is read back and set on every connection. Meters come before the
+bundle whose flows use them, and go after the bundle that deletes those.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from flows.inputs import Bridge, Limits
+from flows.meters import MeterSpec, meters
+from sgctl.config import Settings
+from sgctl.openflow.conntrack import ConntrackReader
+from sgctl.openflow.errors import SwitchError, SwitchGone
+from sgctl.openflow.meters import Change
+from sgctl.openflow.switch import Switch
+from sgctl.world import Decision, World
+
+LOG = logging.getLogger(__name__)
+ZONE = Bridge(()).zone
+
+
+class Bounds:
+    """The bounds of one bridge; used by the writer alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._protection = settings.protection
+        self._control = ConntrackReader(settings.rundir, settings.bridge)
+        self._possible = True
+        self._installed: dict[int, MeterSpec] = {}
+        self.wanted: dict[int, MeterSpec] = {}
+
+    def read_back(self, switch: Switch) -> None:
+        """Learn which meters there are, and bound conntrack."""
+        possible = switch.meter_capacity() > 0
+        if not possible and self._possible:
+            LOG.error("the switch has no meters: what one VM may use of what all share is not bounded")
+        self._possible = possible
+        self._installed = switch.meters() if possible else {}
+        try:
+            self._control.bound(ZONE, self._protection.connections)
+        except SwitchGone:
+            raise
+        except SwitchError as error:
+            LOG.error("the switch does not bound connections: %s", error)
+
+    def possible(self, world: World) -> World:
+        """The world with the limits of its ports, if the switch can keep them."""
+        return replace(world, limits=self._protection.limits if self._possible else Limits())
+
+    def provide(self, switch: Switch, decision: Decision, bridge: Bridge) -> None:
+        """Add and change meters. A flow whose meter is refused is refused too, and so closes its port."""
+        found = (spec for unit in decision.units.values() for spec in meters(unit, bridge))
+        self.wanted = {spec.number: spec for spec in found}
+        changes = [
+            (Change.MODIFY if number in self._installed else Change.ADD, spec)
+            for number, spec in self.wanted.items()
+            if self._installed.get(number) != spec
+        ]
+        self._change(switch, changes)
+
+    def withdraw(self, switch: Switch) -> None:
+        """Delete meters that no flow uses any more."""
+        unused = [spec for number, spec in self._installed.items() if number not in self.wanted]
+        self._change(switch, [(Change.DELETE, spec) for spec in unused])
+
+    def _change(self, switch: Switch, changes: list[tuple[Change, MeterSpec]]) -> None:
+        if not changes:
+            return
+        refused = switch.change_meters(changes)
+        for number, reason in refused.items():
+            LOG.error("the switch refuses meter %d: %s", number, reason)
+        for change, spec in changes:
+            if spec.number in refused or change is Change.DELETE:
+                self._installed.pop(spec.number, None)
+            else:
+                self._installed[spec.number] = spec
