@@ -8,7 +8,8 @@ Floors are what Open vSwitch alone costs in user space: a restarted ovs-vswitchd
 from __future__ import annotations
 
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from random import Random
 from time import sleep
@@ -16,13 +17,18 @@ from time import sleep
 from devstack.lab import Manager
 from devstack.lab.hypervisor import BRIDGE
 from devstack.lab.namespace import CommandFailed, wait_for
+from devstack.lab.network import BLOCKED
 from tests.faults.harness import Fault
 from tests.faults.scene import Scene
-from tests.functional.promised import admin, ports
+from tests.functional.promised import WORLD, admin, allow, ports, revoke
 
 TARGET = 1.0
 """Seconds beyond the switch's own floor in which traffic must flow again."""
 SWITCH_FLOOR = 0.3
+CATCHING_UP = 10.0
+"""Seconds in which an agent must have caught up with what happened while it, or the database, was away."""
+OTHER = 91
+"""A port of the other tenant's."""
 AUDIT = 6.0
 """Seconds in which flows that somebody has deleted must be there again."""
 
@@ -60,6 +66,43 @@ def second_agent(scene: Scene, chance: Random) -> None:
     )  # fmt: skip
     assert second.process.wait(20) == 1
     assert "another sgctl agent works on bridge" in second.tail()
+
+
+@contextmanager
+def passing_rule(scene: Scene, *, within: float) -> Iterator[list[str]]:
+    """A rule of a VM on the second hypervisor, to be revoked meanwhile; then new connections end in so many seconds."""
+    evil, morgan, near = scene.cloud.accounts["evil"], scene.vm("morgan"), scene.vm("near")
+    morgan.serve("tcp", OTHER)
+
+    def seen() -> str:
+        return near.probe("tcp", morgan.address(), OTHER, timeout=0.3)
+
+    rules = allow(evil, "open", f"tcp/{OTHER}", cidr=WORLD)
+    wait_for("the rule", lambda: seen() == "open")
+    yield rules
+    wait_for("the rule to be gone", lambda: seen() in BLOCKED, timeout=within)
+
+
+def revoke_without_agent(scene: Scene, chance: Random) -> None:
+    """What was revoked while the agent was away is in force soon after its start."""
+    manager, evil = scene.manager(2), scene.cloud.accounts["evil"]
+    with passing_rule(scene, within=CATCHING_UP) as rules:
+        manager.kill()
+        revoke(evil, rules)
+        manager.start()
+        manager.wait_ready()
+
+
+def partition(scene: Scene, chance: Random, *, seconds: float) -> None:
+    """The second hypervisor is cut off from database and API, which revokes a rule; its VMs go on."""
+    device = scene.hypervisors[1].namespace
+    with passing_rule(scene, within=CATCHING_UP) as rules:
+        device.ip("link set mgmt0 down")
+        try:
+            revoke(scene.cloud.accounts["evil"], rules)
+            sleep(seconds)
+        finally:
+            device.ip("link set mgmt0 up")
 
 
 def restart_switch(scene: Scene, chance: Random, *, kill: bool, number: int) -> None:
@@ -235,6 +278,8 @@ AGENT = (
     *agent_restarts((1, True, 0.0), (2, False, 2.0)),
     *agent_freezes((1, 4.0)),
     Fault(name="a second agent", inject=second_agent),
+    Fault(name="a rule revoked while agent 2 is away", inject=revoke_without_agent),
+    Fault(name="hypervisor 2 cut off for 3 s", inject=partial(partition, seconds=3.0)),
 )
 SWITCH = (
     *switch_restarts((1, True), (2, False)),
@@ -260,6 +305,7 @@ MORE = (
     *agent_restarts((1, False, 2.0), (2, True, 2.0), (2, False, 0.0), (1, True, 15.0)),
     *agent_freezes((2, 4.0), (1, 25.0), (2, 25.0)),
     *switch_restarts((2, True), (1, False)),
+    Fault(name="hypervisor 2 cut off for 40 s", inject=partial(partition, seconds=40.0)),
     *ovsdb_restarts((1.0, 3.0), (5.0, 7.0)),
 )
 """Only in long runs."""
