@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which connections a revoked rule takes with it, and when."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +12,11 @@ from flows.flow import Ct, Load
 from flows.inputs import Bridge
 from flows.packet import Packet
 from sgctl.agent.applied import Applied
+from sgctl.agent.arrivals import Arrivals
 from sgctl.agent.cuts import Cuts
 from sgctl.cuts import cuts, frame
-from sgctl.handover import Entry
-from sgctl.model import Cut
+from sgctl.handover import Carried, Entry, pack
+from sgctl.model import Cut, Handover
 from sgctl.numbers import number
 from sgctl.openflow.errors import SwitchError
 from sgctl.store import Replica
@@ -172,3 +174,19 @@ def test_swept_rows_are_forgotten() -> None:
     scene.revoke("b")
     scene.turn({})
     assert scene.cut == 2
+
+
+@pytest.mark.parametrize("cut_first", [True, False])
+def test_what_a_moving_vm_brings_along_ends_too(cut_first: bool) -> None:
+    replica = Replica([Handover, Cut])
+    replica.insync = True
+    arrivals = Arrivals("there", replica, Reader([]))  # type: ignore[arg-type]
+    until = int(time.time()) + 1000
+    carried = [Carried(6, "10.1.0.6", "10.1.0.5", 80, port, False, rule, until) for port, rule in ((1, NUMBER), (2, 5))]
+    row = Handover(id="h", nic="n", host="here", to=frozenset({"there"}), connections=pack(carried), taken=1)
+    news = [{Cut: {"c": Cut(id="c", rule=RULE)}}, {Handover: {"h": row}}]
+    for one in news if cut_first else reversed(news):
+        replica.announce(replica.absorb(one))  # type: ignore[arg-type]
+        arrivals.brought()
+    (spans,) = arrivals.brought().values()
+    assert [connection.rule for connections in spans.values() for connection in connections] == [5]
