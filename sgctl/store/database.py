@@ -135,6 +135,7 @@ class Database:
         """The interest has changed: nothing is complete until the next turn says so."""
         with self._lock:
             self._turn_insync(False)
+            self.replica.doubt()
         self._alarm.ring()
 
     def _turn_insync(self, insync: bool) -> None:
@@ -149,7 +150,8 @@ class Database:
         finally:
             self._stopping = True
             self._idl.close()
-            self._watch()
+            with self._lock:
+                self._turn_insync(False)
             self.replica.announce(frozenset())
             self._finish([*self._sent, *self._queue])
 

@@ -79,6 +79,10 @@ class Replica:
         with self._lock:
             return frozenset((kind, id) for kind, rows in news.items() for id in self._shelves[kind].apply(rows))
 
+    def doubt(self) -> None:
+        """Not in sync from now on; whoever listens will be told of the end of that, even if nothing has changed."""
+        self.insync = self._announced = False
+
     def announce(self, changed: Changes) -> None:
         """Tell who listens, if something changed or `insync` turned."""
         turned, self._announced = self.insync != self._announced, self.insync

@@ -112,6 +112,14 @@ def test_insync_waits_for_all_rounds(world: World) -> None:
     assert arrived and not any(arrived)
 
 
+def test_the_end_of_a_change_is_told_even_if_it_brings_nothing(world: World) -> None:
+    full = world.watch(MINE[1])
+    told: list[bool] = []
+    world.agent.replica.on_change(lambda _: told.append(world.agent.replica.insync))
+    assert world.watch() == full
+    eventually(lambda: told and told[-1])
+
+
 def test_a_rule_brings_its_peers_and_takes_them_along(world: World) -> None:
     before = world.watch()
     added = rule(OWN, STRANGER, port=443)
