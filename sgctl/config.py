@@ -187,6 +187,30 @@ class Settings:
         return not self.db or DB in self.apps
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the local switch's bridge is: part of `Settings`, for tools that need no more."""
+
+    ovsdb_connection: str
+    bridge: str
+    rundir: Path
+
+
+def parse_place(program: str, actions: Sequence[str], arguments: Sequence[str]) -> tuple[str, Place]:
+    """What to do with which bridge, by the command line and the manager's configuration files; raises OptionError."""
+    conf = cfg.ConfigOpts()
+    conf.register_cli_opts([option for option in OPTIONS if option.name in ("ovsdb-connection", "bridge")])
+    conf.register_cli_opt(cfg.StrOpt("action", positional=True, choices=list(actions), help="What to do."))
+    try:
+        conf(
+            args=list(arguments), project=PROJECT, prog=program, version=version(PROJECT),
+            default_config_files=cfg.find_config_files(project=PROJECT, prog=PROGRAM),
+        )  # fmt: skip
+    except (cfg.Error, ValueError) as error:
+        raise OptionError(str(error)) from error
+    return conf.action, Place(conf.ovsdb_connection, conf.bridge, _rundir(conf.ovsdb_connection))
+
+
 def parse(conf: cfg.ConfigOpts, arguments: Sequence[str]) -> Settings:
     """Read the command line and configuration files into `conf`, which may hold other options (os-ken's) already.
 

@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
-import socket
 from collections.abc import Callable
 from time import monotonic
 
 from flows.tables import TABLES
 from sgctl.config import Settings
-from sgctl.errors import SgctlError
 from sgctl.localport import VSwitch
 from sgctl.vswitch import BridgeSettings, LocalSwitch, VSwitchError
 
@@ -81,23 +77,3 @@ class LocalBridge:
         if text != self._complaint:
             self._complaint = text
             LOG.warning("%s", text)
-
-
-def lock_bridge(settings: Settings) -> socket.socket:
-    """Make sure that no other agent works on this bridge, as long as the socket that is returned is open.
-
-    The lock is a name in the kernel's abstract socket namespace: it needs no file, works before Open vSwitch runs, and
-    goes with the process.
-    """
-    connection = settings.ovsdb_connection
-    kind, _, path = connection.partition(":")
-    where = os.path.realpath(path) if kind == "unix" else connection
-    holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        holder.bind(f"\0sgctl-agent {where} {settings.bridge}"[:107])
-    except OSError as error:
-        holder.close()
-        if error.errno != errno.EADDRINUSE:
-            raise
-        raise SgctlError(f"another sgctl agent works on bridge {settings.bridge} of {connection}") from error
-    return holder

@@ -155,7 +155,12 @@ class Prepare(_BridgeCommand):
 
 
 class Release(_BridgeCommand):
-    """Put back what was there before the first Prepare."""
+    """Put back what was there before the first Prepare.
+
+    configuration: number of the switch's configuration that has it, once it is committed.
+    """
+
+    configuration: int = 0
 
     def change(self, txn: Any, bridge: Any) -> None:
         """Undo, as far as it is remembered."""
@@ -174,6 +179,12 @@ class Release(_BridgeCommand):
             elif int(number) in bridge.flow_tables:
                 self.put(bridge.flow_tables[int(number)], "name", name)
         self.put_key(bridge, "external_ids", RESTORE, None)
+        for row in self.api.idl.tables["Open_vSwitch"].rows.values():
+            row.increment("next_cfg")
+
+    def post_commit(self, txn: Any) -> None:
+        """Called with the transaction that was successful."""
+        self.configuration = txn.get_increment_new_value() or 0
 
 
 def _recall(bridge: Any) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from time import monotonic, sleep
 from types import SimpleNamespace
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -91,8 +92,22 @@ class LocalSwitch:
         return self._transact(Prepare(self._api, self.bridge, settings))
 
     def release(self) -> bool:
-        """Put back what `prepare` found; without its controller a bridge may forward by itself again."""
-        return self._transact(Release(self._api, self.bridge))
+        """Put back what `prepare` found, and wait until the switch has; true if anything had to be changed.
+
+        A bridge whose last controller goes loses all its flows, and may forward by itself again. Raises VSwitchError.
+        """
+        command = Release(self._api, self.bridge)
+        changed = self._transact(command)
+        until = monotonic() + self._deadline
+        while changed and self._configuration() < command.configuration:
+            if monotonic() > until:
+                raise VSwitchError("ovs-vswitchd does not take over its new configuration: does it run?")
+            sleep(0.02)
+        return changed
+
+    def _configuration(self) -> int:
+        """The number of the configuration that the switch has."""
+        return max((row.cur_cfg for row in list(self._idl.tables["Open_vSwitch"].rows.values())), default=0)
 
     def _transact(self, command: BaseCommand) -> bool:
         if not self.insync:

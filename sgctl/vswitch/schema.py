@@ -35,6 +35,7 @@ _POLICY = {"type": {"key": {"type": "uuid", "refTable": "CT_Timeout_Policy"}, "m
 _TIMEOUTS = {"type": {"key": "string", "value": "integer", "min": 0, "max": "unlimited"}}
 
 _COLUMNS: dict[str, dict[str, Any]] = {
+    "Open_vSwitch": {"next_cfg": {"type": "integer"}, "cur_cfg": {"type": "integer"}, "datapaths": _DATAPATHS},
     "Bridge": {
         "name": _NAME,
         "datapath_id": _optional("string"),
@@ -63,7 +64,6 @@ _COLUMNS: dict[str, dict[str, Any]] = {
         "controller_rate_limit": _optional("integer"),
         "controller_burst_limit": _optional("integer"),
     },
-    "Open_vSwitch": {"datapaths": _DATAPATHS},
     "Datapath": {"ct_zones": _ZONES},
     "CT_Zone": {"timeout_policy": _POLICY, "external_ids": _MAP},
     "CT_Timeout_Policy": {"timeouts": _TIMEOUTS},

@@ -19,7 +19,7 @@ CONFIG = {"sgctl.config": {"oslo_config"}}
 #: What shells in one process share.
 SHARED = ("sgctl.services", "sgctl.health")
 #: Shells, which nobody below them may import.
-SHELLS = ("sgctl.agent", "sgctl.api", "sgctl.cli", "sgctl.db", "sgctl.manager", *SHARED)
+SHELLS = ("sgctl.agent", "sgctl.api", "sgctl.cli", "sgctl.db", "sgctl.manager", "sgctl.release", *SHARED)
 OUTSIDE = {"os_ken", "ovs", "ovsdbapp", "eventlet", "webob", "routes", "oslo_config", "prometheus_client", "rich"}
 
 
