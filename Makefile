@@ -14,7 +14,7 @@ PACKAGES := openvswitch-switch iproute2 iputils-ping util-linux dnsmasq-base bus
 WORKERS ?= 2
 SHELL_FILES := .ci/run devstack/plugin.sh devstack/settings $(wildcard devstack/lab/*.sh)
 
-.PHONY: help setup demo lab lab-down test soak bench lint clean
+.PHONY: help setup demo lab lab-down test soak soak-api clients bench lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -43,12 +43,16 @@ test: setup  ## all tests (WORKERS=2 at a time)
 soak: setup  ## random faults under traffic (SEED=…, MINUTES=10)
 	$(PYTHON) -m tests.faults $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),10)
 
+soak-api: setup  ## a hundred thousand API requests, honest and hostile (REQUESTS=…, SEED=…)
+	$(PYTHON) -W ignore -m tests.functional.api_soak $(or $(REQUESTS),100000) $(or $(SEED),1)
+
 clients: setup  ## the API tried by other people's clients, Ansible among them (downloads it)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[test,clients]'
 	$(PYTHON) -m pytest tests/functional/test_api_clients.py
 
 bench: setup  ## how fast it is: tests/bench/README.md
 	$(PYTHON) -W ignore -m tests.bench
+	$(PYTHON) -W ignore -m tests.bench.bench_api
 
 lint: setup  ## ruff, mypy, shellcheck
 	$(VENV)/bin/ruff check .
