@@ -16,7 +16,7 @@ import eventlet
 from eventlet.support.greenlets import GreenletExit
 from os_ken import cfg
 from os_ken.base.app_manager import AppManager
-from os_ken.controller import controller  # noqa: F401 - registers os-ken's options
+from os_ken.controller import controller, ofp_event  # noqa: F401 - the first registers os-ken's options
 
 from sgctl.config import AGENT, DB, PROGRAM, Settings, parse
 from sgctl.db.status import leader
@@ -156,12 +156,20 @@ def _applications(settings: Settings, apps: Sequence[str], services: Services) -
     threads: list[Any] = []
     try:
         threads += manager.instantiate_apps(**manager.contexts)
+        _mind_listener(manager, services)
         yield
     finally:
         with eventlet.Timeout(CLOSE_DEADLINE, False):
             manager.close()
             for thread in threads:
                 thread.kill()
+
+
+def _mind_listener(manager: AppManager, services: Services) -> None:
+    """If os-ken stops listening to switches (out of descriptors, say) it logs why, and is deaf from then on: end."""
+    handler = manager.applications.get(ofp_event.NAME)
+    if handler is not None:
+        handler.main_thread.link(lambda _: services.fatal(SgctlError("nobody listens to switches any more")))
 
 
 def _listens(manager: AppManager) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from hashlib import sha1
@@ -115,3 +116,13 @@ def test_an_error_while_the_local_switch_is_followed(rig: Rig) -> None:
     rig.plug("web1", 5)
     eventually(lambda: any(isinstance(error, ZeroDivisionError) for error in errors))
     local.stop()
+
+
+def test_an_agent_that_cannot_hear_the_switch_any_more(rig: Rig, agent: Manager) -> None:
+    """Out of file descriptors, os-ken's listener ends."""
+    before = rig.cookies()
+    in_use = max(int(one.name) for one in Path(f"/proc/{agent.process.pid}/fd").iterdir()) + 1
+    resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (5, in_use))
+    control = str(rig.sandbox.directory / "ovs-vswitchd.ctl")
+    rig.sandbox.run("ovs-appctl", "-t", control, "bridge/reconnect", BRIDGE)
+    assert_ends_closed(rig, agent, before)
