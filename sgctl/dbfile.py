@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import as_file, files
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from sgctl.errors import SgctlError
@@ -63,18 +64,19 @@ def check(path: Path) -> None:
     ovsdb-server itself would drop all that follows, and serve the past: revoked rules would be there again. A last
     record that is not whole is what a crash leaves of a write that nobody has been told of; that is dropped rightly.
     """
-    if _clustered(path):
+    if _clustered(path) or not path.stat().st_size:
         return
-    data = path.read_bytes()
-    at = 0
-    while at < len(data):
-        head = _RECORD.match(data, at)
-        end = head.end() + int(head[1]) if head else at
-        if head is None or sha1(data[head.end() : end]).hexdigest().encode() != head[2]:
-            if _RECORD.search(data, at + 1):
-                raise DatabaseFileError(f"{path} is damaged at byte {at}: put a good copy of it in its place")
-            return
-        at = end
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        at = 0
+        while (head := _RECORD.match(data, at)) and sha1(data[head.end() : _end(head)]).hexdigest() == head[2].decode():
+            at = _end(head)
+        if _RECORD.search(data, at + 1):
+            raise DatabaseFileError(f"{path} is damaged at byte {at}: put a good copy of it in its place")
+
+
+def _end(head: re.Match[bytes]) -> int:
+    """Where the record ends whose first line this is."""
+    return head.end() + int(head[1])
 
 
 def prepare_member(path: Path, member: Member) -> None:
