@@ -63,6 +63,11 @@ class Node:
         assert not self._process_ended(), self.log
         return self
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has been started and not stopped."""
+        return self._process is not None
+
     def _process_ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
 

@@ -15,6 +15,9 @@ from sgctl.store import Database, Interest
 from tests.functional import big_cloud
 from tests.functional.store_server import eventually
 
+#: Several databases on a machine that may be busy with other tests.
+pytestmark = pytest.mark.timeout(300)
+
 LARGE, SMALL = 50_000, 1000
 HOST = "h3"
 PORTS = [number for number in range(SMALL) if big_cloud.host(number) == HOST]
@@ -24,9 +27,6 @@ SECONDS, MEGABYTES, SPREAD = 3.0, 80.0, 4.0
 AGENT = """
 import json, sys, time
 from sgctl.store import Database, Interest
-
-#: Several databases on a machine that may be busy with other tests.
-pytestmark = pytest.mark.timeout(300)
 def rss():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) / 1024
 remote, host, *nics = sys.argv[1:]
