@@ -148,10 +148,10 @@ class Stream:
         }  # fmt: skip
 
     def close(self) -> None:
-        """End it."""
+        """End it; the socket is closed once the tasks have let go of it."""
         for task in self.tasks:
             task.cancel()
-        self.conversation.close()
+        asyncio.get_running_loop().call_later(0.01, self.conversation.close)
 
 
 class Repeater:

@@ -22,6 +22,8 @@ JITTER = 0.8
 """Seconds without an answer that this machine may cost a 10 ms conversation though nothing is lost."""
 IN_FLIGHT = 4
 """How many answers a conversation may still wait for at the moment when it is asked."""
+TCP_BACKOFF = 3
+"""TCP doubles its time between attempts, so that it notices late, and later with each attempt, that all is well."""
 QUIET = 0.3
 
 Inject: TypeAlias = Callable[[Scene, Random], None]
@@ -117,7 +119,7 @@ class Harness:
                 continue
             lost = report.sent - report.received - (before[way].sent - before[way].received)
             assert not report.error, (way, report)
-            assert report.gap < fault.gap * (2 if way.proto == "tcp" else 1) + JITTER, (way, report)
+            assert report.gap < fault.gap * (TCP_BACKOFF if way.proto == "tcp" else 1) + JITTER, (way, report)
             assert lost <= fault.gap / INTERVAL + IN_FLIGHT or way.proto == "tcp", (way, lost, report)
         if fault.forgets:
             self.traffic.renew()
