@@ -55,7 +55,7 @@ OPTIONS = (
         "db-listen-agents",
         default="",
         help="Where it listens to agents, for example pssl:6642:10.0.0.1: who connects there may only write "
-        "its own Host row (that of the certificate's name) and the binding of NICs.",
+        "its own Host and Handover rows (those with the certificate's name) and the binding of NICs.",
     ),
     cfg.StrOpt(
         "db-cluster-local",
