@@ -4,7 +4,7 @@
 The check looks at the row as it was before the change: an authorization names columns of which one must hold the name
 in the client's certificate, or "" for everybody.
 
-- A Host row, and a host's Handover rows, are written, made and removed only by the agent whose certificate has the host's
+- A Host row, and a host's Handover rows, are written, made and removed only by the agent whose certificate has its
   name, and never given to another.
 - Of NICs, the binding is written, and by *every* agent: an agent claims a NIC that until then named another host, or
   none, so the row's old content cannot say who may. Addresses, groups, MACs, rules, accounts are out of its reach.
