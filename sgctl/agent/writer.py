@@ -188,7 +188,7 @@ class Writer:
             return installed
         if installed is None:
             switch.set_fragment_mode()
-            self._bounds.read_back(switch)
+        self._bounds.read_back(switch)
         seen = switch.flows()
         expected, installed = installed, {flow.cookie: flow.table for flow in seen}
         if expected is not None and any(found := self._metrics.count_repairs(expected, installed)):

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A VM that floods hurts nobody but itself: a neighbour's success while fragments and new connections rain.
+
+Each flood is tried twice. Without bounds it must do harm, or the test would prove nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
+from scapy.layers.l2 import Ether
+
+from devstack.lab import VM, Hypervisor, Lab
+from devstack.lab.hypervisor import BRIDGE as BRIDGE_NAME
+from flows.flow import Meter
+from flows.inputs import Bridge, Limit, Limits, Port
+from flows.meters import Bound, meters
+from flows.text import mac
+from tests.unit.flow_world import CLIENT, OPEN, POD, POLICIES, SERVER, UPLINK, flows_of, port
+
+MALLORY = port(3, "10.1.0.13", "fd00:1::13", policy=OPEN)
+#: Small enough for floods that a test can afford.
+LIMITS = Limits(connections=Limit(20, 100), fragments=Limit(100, 100))
+ROOM = 1000
+"""Connections that the switch remembers in these tests."""
+FLOOD = 4000
+TRIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    hypervisor: Hypervisor
+    client: VM
+    server: VM
+    mallory: VM
+    ports: tuple[Port, ...]
+    uplink: int
+
+    def guard(self, limits: Limits) -> None:
+        """Hold the pipeline's flows with these limits, and remember nothing."""
+        bridge = Bridge(uplinks=(self.uplink,), limits=limits)
+        units = (bridge, POD, *self.ports, *POLICIES)
+        self.hypervisor.ofctl("del-flows", BRIDGE_NAME)
+        self.hypervisor.ofctl("del-meters", BRIDGE_NAME)
+        for spec in (spec for unit in units for spec in meters(unit, bridge)):
+            band = f"band=type=drop,rate={spec.rate},burst_size={spec.burst}"
+            self.hypervisor.ofctl("add-meter", BRIDGE_NAME, f"meter={spec.number},pktps,burst,stats,{band}")
+        self.hypervisor.set_flows(*map(str, flows_of(units, bridge)))
+        self.control("dpctl/flush-conntrack")
+
+    def control(self, *command: str) -> str:
+        return self.hypervisor.appctl("-t", str(self.hypervisor.directory / "ovs-vswitchd.ctl"), *command)
+
+    def dropped(self, bound: Bound) -> int:
+        """Packets of mallory's that a bound has dropped."""
+        number = bound.number(self.ports[2].number)
+        text = self.hypervisor.ofctl("meter-stats", BRIDGE_NAME, f"meter={number}")
+        return int(text.rpartition("packet_count:")[2].split()[0])
+
+
+@pytest.fixture(scope="module")
+def site(module_lab: Lab) -> Site:
+    hypervisor = Hypervisor(module_lab, "hv1")
+    vms, ports = [], []
+    for one in (CLIENT, replace(SERVER, addresses=(SERVER.addresses[0], SERVER.addresses[2])), MALLORY):
+        vm = VM(module_lab, f"vm{one.number}")
+        number = hypervisor.ofport(hypervisor.plug(vm, one.nic, mac(one.mac)))
+        for address in one.addresses:
+            vm.add_address(f"{address}/{24 if address.version == 4 else 64}")
+        vms.append(vm)
+        ports.append(replace(one, number=number))
+    router = VM(module_lab, f"vm{UPLINK}")
+    uplink = hypervisor.ofport(hypervisor.plug(router, "router", "02:00:00:00:bb:01"))
+    hypervisor.vsctl("set-fail-mode", BRIDGE_NAME, "secure")
+    hypervisor.ofctl("set-frags", BRIDGE_NAME, "nx-match")
+    vms[1].serve("udp", 5300)
+    client, server, mallory = vms
+    return Site(hypervisor, client, server, mallory, tuple(ports), uplink)
+
+
+@pytest.fixture
+def little_room(site: Site) -> Iterator[None]:
+    site.control("dpctl/ct-set-limits", f"zone=1,limit={ROOM}")
+    yield
+    site.control("dpctl/ct-del-limits", "zone=1")
+
+
+def ether() -> Ether:
+    return Ether(src=mac(MALLORY.mac), dst=mac(SERVER.mac))
+
+
+def lone_fragments(ident: int) -> list[bytes]:
+    """Last pieces of packets that never become whole, half of them IPv6."""
+    old = (
+        ether() / IP(src="10.1.0.13", dst="10.1.0.12", id=n, frag=200, proto=17) / (b"x" * 8) for n in range(FLOOD // 2)
+    )
+    six = (
+        ether() / IPv6(src="fd00:1::13", dst="fd00:1::12")
+        / IPv6ExtHdrFragment(id=ident + n, offset=200, nh=17) / (b"x" * 8)
+        for n in range(FLOOD // 2)
+    )  # fmt: skip
+    return [bytes(one) for pair in zip(old, six, strict=True) for one in pair]
+
+
+def new_connections() -> list[bytes]:
+    """To an open port of the server from ever other ports, and to ever other addresses outside."""
+    outside = Ether(src=mac(MALLORY.mac), dst="02:00:00:00:bb:01")
+    inside = (
+        ether() / IP(src="10.1.0.13", dst="10.1.0.12") / UDP(sport=2000 + n, dport=5300) for n in range(FLOOD // 2)
+    )
+    others = (f"203.{number >> 8}.{number & 255}.9" for number in range(FLOOD // 2))
+    away = (outside / IP(src="10.1.0.13", dst=other) / UDP(sport=7, dport=7) for other in others)
+    return [bytes(one) for pair in zip(inside, away, strict=True) for one in pair]
+
+
+def successes(attempt: Callable[[], bool]) -> int:
+    return sum(attempt() for _ in range(TRIES))
+
+
+def large_datagram(site: Site) -> bool:
+    return site.client.probe("udp", "10.1.0.12", 5300, size=4000, timeout=0.5) == "open"
+
+
+def small_datagram(site: Site) -> bool:
+    return site.client.probe("udp", "10.1.0.12", 5300, timeout=0.5) == "open"
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_lone_fragments(site: Site, version: int) -> None:
+    """Nobody's large packets are held up by another's pieces, which fill the list that all share."""
+
+    def attempt() -> bool:
+        return large_datagram(site) if version == 4 else site.client.ping("fd00:1::12", size=4000)
+
+    site.guard(LIMITS)
+    assert attempt()
+    site.mallory.send(lone_fragments(version * 100_000))
+    assert successes(attempt) == TRIES
+    assert site.dropped(Bound.FRAGMENTS_SENT) > FLOOD // 8
+
+
+def test_lone_fragments_do_harm_without_bounds(site: Site) -> None:
+    site.guard(Limits())
+    site.mallory.send(lone_fragments(900_000))
+    assert successes(lambda: large_datagram(site)) < TRIES
+
+
+def test_new_connections(site: Site, little_room: None) -> None:
+    """A neighbour's new connections go on being remembered, so their answers arrive."""
+    site.guard(LIMITS)
+    assert small_datagram(site)
+    site.mallory.send(new_connections())
+    assert successes(lambda: small_datagram(site)) == TRIES
+    assert site.dropped(Bound.OPENED) > FLOOD // 8
+
+
+def test_new_connections_do_harm_without_bounds(site: Site, little_room: None) -> None:
+    site.guard(Limits())
+    assert small_datagram(site)
+    site.mallory.send(new_connections())
+    assert successes(lambda: small_datagram(site)) < TRIES
+
+
+def test_a_busy_vm_s_established_traffic_is_not_bounded(site: Site) -> None:
+    """Ten times as many packets as its bound in one connection; only the first meets it."""
+    site.guard(Limits(connections=Limit(1, 1)))
+    packet = bytes(ether() / IP(src="10.1.0.13", dst="10.1.0.12") / UDP(sport=999, dport=5300) / b"x")
+    ears = site.server.sniff()
+    site.mallory.send([packet] * 200, interval=0.001)
+    time.sleep(0.5)
+    assert sum(frame == packet for frame in ears.frames()) == 200
+    assert site.dropped(Bound.OPENED) == 0
+
+
+def test_flows_name_only_meters_that_are_there(site: Site) -> None:
+    bridge = Bridge(uplinks=(site.uplink,), limits=LIMITS)
+    actions = (action for flow in flows_of(site.ports, bridge) for action in flow.actions)
+    used = {action.number for action in actions if isinstance(action, Meter)}
+    assert used == {spec.number for unit in site.ports for spec in meters(unit, bridge)}
