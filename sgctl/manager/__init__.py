@@ -15,6 +15,8 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; 0 then, 1 on an error."""
+    # Keys are in the state directory: nothing there is for others to read.
+    os.umask(0o077)
     _choose_hub()
     from sgctl.manager.launcher import launch
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -44,10 +44,11 @@ def free_port() -> int:
 
 
 class Server:
-    """A sgctl-manager that runs the API only, on a database of its own or on `db`."""
+    """A sgctl-manager that runs the API only, on a database of its own or on `db`; `prefix` runs it: setpriv …"""
 
-    def __init__(self, directory: Path, *options: str, db: str = "") -> None:
+    def __init__(self, directory: Path, *options: str, db: str = "", prefix: Sequence[str] = ()) -> None:
         self.directory, self.options, self.db, self.port = directory, options, db, free_port()
+        self._prefix = prefix
         directory.mkdir(exist_ok=True)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -72,7 +73,7 @@ class Server:
         options = ["--state-dir", str(self.directory), "--api-port", str(self.port), "--host", self.directory.name]
         options += [*self.options, *(["--db", self.db] if self.db else [])]
         with (self.directory / "log").open("wb") as log:
-            self._process = subprocess.Popen([PROGRAM, *options, "sgctl.api"], stdout=log, stderr=log)
+            self._process = subprocess.Popen([*self._prefix, PROGRAM, *options, "sgctl.api"], stdout=log, stderr=log)
         return self
 
     def ready(self) -> Self:
