@@ -6,16 +6,19 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
+from flows.inputs import Bridge
 from flows.meters import FIRST, LAST
 from flows.tables import LEARNED_COOKIE
 from sgctl.bridgelock import lock_bridge
 from sgctl.config import Place, parse_place
 from sgctl.errors import SgctlError
 from sgctl.openflow import ofctl
+from sgctl.openflow.conntrack import ConntrackReader
+from sgctl.openflow.errors import SwitchError
 from sgctl.reconcile import SCOPE, ours
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ PROGRAM = "sgctl-bridge"
 RELEASE = "release"
 _SCOPE, _SCOPE_MASK, _EXACT = SCOPE << 56, 0xFF << 56, (1 << 64) - 1
 _OURS = range(FIRST, LAST + 1)
+_ZONE = Bridge(()).zone
 _PATIENCE = 5.0
 
 
@@ -61,6 +65,9 @@ def release(place: Place) -> str:
         flows, meters = ofctl.foreign_flows(target, _ours), ofctl.dump_meters(target)
         restored = local.release()
         _remove(target)
+        # A datapath that cannot be bounded was not.
+        with suppress(SwitchError):
+            ConntrackReader(place.rundir, place.bridge).bound(_ZONE, 0)
         _put_back(target, flows, meters)
     finally:
         local.stop()
