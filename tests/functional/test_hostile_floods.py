@@ -18,7 +18,7 @@ from scapy.layers.l2 import Ether
 from devstack.lab import VM, Hypervisor, Lab
 from devstack.lab.hypervisor import BRIDGE as BRIDGE_NAME
 from flows.flow import Meter
-from flows.inputs import Bridge, Limit, Limits, Port
+from flows.inputs import Bridge, Limit, Limits, Port, Unit
 from flows.meters import Bound, meters
 from flows.text import mac
 from tests.unit.flow_world import CLIENT, OPEN, POD, POLICIES, SERVER, UPLINK, flows_of, port
@@ -44,7 +44,7 @@ class Site:
     def guard(self, limits: Limits) -> None:
         """Hold the pipeline's flows with these limits, and remember nothing."""
         bridge = Bridge(uplinks=(self.uplink,), limits=limits)
-        units = (bridge, POD, *self.ports, *POLICIES)
+        units: tuple[Unit, ...] = (bridge, POD, *self.ports, *POLICIES)
         self.hypervisor.ofctl("del-flows", BRIDGE_NAME)
         self.hypervisor.ofctl("del-meters", BRIDGE_NAME)
         for spec in (spec for unit in units for spec in meters(unit, bridge)):
