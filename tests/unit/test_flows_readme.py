@@ -10,6 +10,7 @@ from pathlib import Path
 
 import flows
 from flows.inputs import Peer, Policy, Service, Unit
+from flows.meters import Bound
 from flows.pipeline import build
 from flows.tables import BY_ID, BY_NAME, TABLES
 from flows.trace import Switch
@@ -45,6 +46,22 @@ def test_every_reason() -> None:
         if flow.drops:
             reasons[BY_ID[flow.table].name].add(flow.note)
     assert {table: set(words.split("; ")) for table, words in section("Reasons of drops")} == reasons
+
+
+def test_every_bound() -> None:
+    assert {(bound, table) for bound, table, _ in section("What one VM may use of what all share")} == {
+        (bound.value, bound.table.name) for bound in Bound
+    }
+
+
+def test_every_threat_has_tests_that_exist() -> None:
+    functional = Path(__file__).parents[1] / "functional"
+    for threat, where, tests in section("Threats"):
+        assert set(re.findall(r"[A-Z_]{4,}", where)) - {"RARP"} <= set(BY_NAME), threat
+        named = re.findall(r"`(\w+\.py)::(\w+)`", tests)
+        assert named, threat
+        for file, test in named:
+            assert f"def {test}(" in (functional / file).read_text(), f"{file}::{test}"
 
 
 def test_every_cost() -> None:
