@@ -138,12 +138,24 @@ def reset_openflow(scene: Scene, chance: Random) -> None:
             sleep(chance.uniform(0, 0.5))
 
 
-def delete_flows(scene: Scene, chance: Random, *, match: str) -> None:
+def delete_flows(scene: Scene, chance: Random, *, match: str, command: str = "del-flows") -> None:
     """Somebody deletes flows by hand; the agent must put them back."""
     hypervisor, agent = scene.hypervisors[0], scene.manager(1)
     before = len(admin(agent, "/admin/flows")["flows"])
-    hypervisor.ofctl("del-flows", BRIDGE, *([match] if match else []))
+    hypervisor.ofctl(command, BRIDGE, *([match] if match else []))
     wait_for("the flows to be back", lambda: len(admin(agent, "/admin/flows")["flows"]) >= before, timeout=AUDIT + 4)
+
+
+def delete_meters(scene: Scene, chance: Random) -> None:
+    """Somebody deletes the meters, and with them the switch deletes the flows that use them."""
+    hypervisor = scene.hypervisors[0]
+
+    def meters() -> int:
+        return hypervisor.ofctl("dump-meters", BRIDGE).count("meter=")
+
+    assert (before := meters())
+    delete_flows(scene, chance, match="", command="del-meters")
+    wait_for("the meters to be back", lambda: meters() >= before)
 
 
 def add_flows(scene: Scene, chance: Random) -> None:
@@ -299,6 +311,7 @@ PORTS = (
 PEOPLE = (
     Fault(name="rules deleted by hand", inject=partial(delete_flows, match="table=170")),
     Fault(name="all flows deleted by hand", inject=partial(delete_flows, match=""), gap=AUDIT),
+    Fault(name="meters deleted by hand", inject=delete_meters, gap=AUDIT),
     Fault(name="flows added by hand", inject=add_flows),
 )
 MORE = (
