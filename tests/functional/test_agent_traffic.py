@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from devstack.lab.cloud import Cloud, Machine, Order
 from devstack.lab.namespace import wait_for
 from devstack.lab.vm import PROBE_TIMEOUT
 
+FOREIGN = "cookie=0xbeef, table=250, priority=7 actions=drop"
 GAP = 0.25
 """Seconds without an answer that a 10 ms conversation may have on this machine, though nothing is lost."""
 
@@ -72,6 +74,45 @@ def test_guests_do_not_notice_a_restart(cloud: Cloud, number: int, kill: bool) -
         cloud.managers[hypervisor.name].restart(kill=kill)
         time.sleep(1)
     assert hypervisor.ofctl("--no-stats", "dump-flows", "br-int") == flows
+
+
+def older(flows: str) -> str:
+    """The same pipeline as another version could have laid it out: other cookies, other numbers of tables."""
+
+    def renumbered(found: re.Match[str]) -> str:
+        return f"{found[1]}{int(found[2]) + (found[2] != '0')}"
+
+    def renamed(found: re.Match[str]) -> str:
+        return f"cookie={int(found[1], 16) ^ 0xFFFF:#x}"
+
+    moved = re.sub(r"(\btable=|goto_table:|resubmit\(,)(\d+)", renumbered, flows)
+    return re.sub(r"cookie=(0x5c\w{14})", renamed, moved)
+
+
+def test_guests_do_not_notice_an_upgrade(cloud: Cloud) -> None:
+    """An agent finds flows of another version: it takes the switch over in one bundle, which opens nothing."""
+    hypervisor, manager = cloud.hypervisors[1], cloud.managers["hv2"]
+    closed = vm(cloud, "far")
+    closed.serve("udp", 54)
+    dump = ("--no-stats", "--no-names", "dump-flows", "br-int")
+    manager.kill()
+    flows = sorted(line for line in hypervisor.ofctl(*dump).splitlines() if "cookie=0x5c" in line)
+    old = older("\n".join(flows)).splitlines()
+    assert not {line.split()[0] for line in old} & {line.split()[0] for line in flows}
+    hypervisor.ofctl("--bundle", "replace-flows", "br-int", "-", stdin="\n".join([*old, FOREIGN]))
+    prober = vm(cloud, "near").stream("udp", closed.address(), 54)
+    with undisturbed(cloud):
+        manager.start()
+        manager.wait_ready()
+        time.sleep(1)
+    assert prober.stop().received == 0
+    found = hypervisor.ofctl(*dump).splitlines()
+    assert sorted(line for line in found if "cookie=0x5c" in line) == flows
+    assert any("cookie=0xbeef" in line for line in found)
+    hypervisor.ofctl("del-flows", "br-int", "cookie=0xbeef/-1")
+    metrics = manager.get("/metrics")[1]
+    assert "sgctl_bundle_seconds_count 1.0" in metrics
+    assert f'sgctl_flow_mods_total{{kind="add"}} {len(flows)}.0' in metrics
 
 
 def test_a_port_plugged_while_the_agent_is_away_stays_closed(cloud: Cloud) -> None:
