@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from time import monotonic
 
 from flows.inputs import Bridge
 from sgctl.agent.applied import Applied
@@ -24,6 +25,10 @@ from sgctl.world import Decision
 LOG = logging.getLogger(__name__)
 
 
+REST = 3
+"""How many times as long as it took, nothing is read again: whoever revokes rules on and on costs an agent so much."""
+
+
 class Cuts:
     """Knows which rows are done."""
 
@@ -32,6 +37,7 @@ class Cuts:
         self._done: frozenset[str] = frozenset()
         self._decisions: tuple[Decision, ...] = ()
         self._trouble = ""
+        self._rested = 0.0
 
     def carry_out(self, applied: Applied | None, switch: Switch | None) -> bool:
         """Do what is due; true if nothing is left to do, as far as is known."""
@@ -47,8 +53,10 @@ class Cuts:
         in_force = set(applied.decision.rules.values())
         if switch is None or any(row.rule in in_force for row in due.values()):
             return False
-        if not self._cut(switch, applied.decision, due.values()):
+        started = monotonic()
+        if started < self._rested or not self._cut(switch, applied.decision, due.values()):
             return False
+        self._rested = monotonic() + REST * (monotonic() - started)
         self._done = frozenset(rows)
         return True
 

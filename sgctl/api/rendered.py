@@ -6,7 +6,7 @@ Clients list hundreds of groups again and again; making the text is nearly all o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from sgctl.api import views
 from sgctl.api.envelope import Text, dumps
@@ -23,9 +23,15 @@ class Rendered:
     def __init__(self, reads: Replica) -> None:
         self._reads = reads
         self._texts: dict[str, Text] = {}
+        self._shown: dict[str, frozenset[str]] = {}
         self._shown_in: dict[str, set[str]] = {}
         self._changes = 0
         reads.on_change(self._note)
+
+    @property
+    def kept(self) -> int:
+        """Of how many groups there is something."""
+        return len(self._texts.keys() | self._shown.keys() | set().union(*self._shown_in.values()))
 
     def group(self, row: Group) -> Text:
         """A group as `views.group` shows it."""
@@ -36,12 +42,12 @@ class Rendered:
         # The row may have changed since the caller got it, and been noted before `changes` was read.
         row = self._reads.get(Group, row.id) or row
         text = Text(dumps(views.group(self._reads, row)))
-        shown = set(self._shown(row.id))
+        shown = frozenset(self._rows(row.id))
         if changes == self._changes:
             self._keep(row.id, text, shown)
         return text
 
-    def _shown(self, group: str) -> Iterator[str]:
+    def _rows(self, group: str) -> Iterator[str]:
         """The rows that are shown in a group: its rules, the groups that they name, its members."""
         for rule in self._reads.find(Rule, group=group):
             yield rule.id
@@ -50,10 +56,10 @@ class Rendered:
         for nic in self._reads.find(Nic, groups=group):
             yield nic.id
 
-    def _keep(self, group: str, text: Text, shown: Iterable[str]) -> None:
+    def _keep(self, group: str, text: Text, shown: frozenset[str]) -> None:
         if len(self._texts) >= MOST:
-            self._texts, self._shown_in = {}, {}
-        self._texts[group] = text
+            self._clear()
+        self._texts[group], self._shown[group] = text, shown
         for id in shown:
             self._shown_in.setdefault(id, set()).add(group)
 
@@ -62,16 +68,27 @@ class Rendered:
         self._changes += 1
         for kind, id in changes:
             if kind is Account:
-                self._texts, self._shown_in = {}, {}
+                self._clear()
             elif kind is Group or kind is Rule or kind is Nic:
                 self._forget(id)
 
     def _forget(self, id: str) -> None:
         """Forget the groups that a row was shown in, and those that it is to be shown in."""
-        groups = self._shown_in.pop(id, set()) | {id}
+        groups = {id, *self._shown_in.get(id, ())}
         if rule := self._reads.get(Rule, id):
             groups.add(rule.group)
         if nic := self._reads.get(Nic, id):
             groups |= nic.groups
         for group in groups:
-            self._texts.pop(group, None)
+            self._drop(group)
+
+    def _drop(self, group: str) -> None:
+        self._texts.pop(group, None)
+        for id in self._shown.pop(group, ()):
+            shown_in = self._shown_in[id]
+            shown_in.discard(group)
+            if not shown_in:
+                del self._shown_in[id]
+
+    def _clear(self) -> None:
+        self._texts, self._shown, self._shown_in = {}, {}, {}

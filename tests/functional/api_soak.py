@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mixed requests without end, honest and hostile: ``python -m tests.functional.api_soak [REQUESTS] [SEED]``.
 
-Several clients read, write and send rubbish at once. No answer may be a 500 or say "internal error", none may take
-long, the log may have no traceback, and the process may not grow.
+Several clients, a root admin among them, read, write and send rubbish at once. No answer may be a 500 or say "internal
+error", none may take long, the log may have no traceback, and the process may not grow.
 """
 
 import random
@@ -123,6 +123,8 @@ class Client:
         if command.name != "registerUserKeys":
             names = [param.name for param in command.params] + ["nonsense", "a[b", "page", "pagesize"]
             chosen = self.random.sample(names, min(len(names), self.random.randrange(6)))
+            if self.random.random() < 0.5:
+                chosen = list(dict.fromkeys([*chosen, *(param.name for param in command.params if param.required)]))
             self.call(command.name, **{name: self.random.choice(_RUBBISH) for name in chosen})
 
     def raw(self) -> None:
@@ -146,7 +148,7 @@ def soak(directory: Path, requests: int, seed: int) -> str:
             "templateid": user.listTemplates(templatefilter="all")["template"][0]["id"],
             "serviceofferingid": user.listServiceOfferings()["serviceoffering"][0]["id"],
         }
-        users = [user, *(account(admin, server.endpoint) for _ in range(CLIENTS - 1))]
+        users = [admin, user, *(account(admin, server.endpoint) for _ in range(CLIENTS - 2))]
         sizes: list[int] = []
         total: Counter[int] = Counter()
         slowest, start = 0.0, time.monotonic()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``terminate=true`` on a revoke ends the connections that the rule had admitted, wherever they are, and no others."""
 
+import time
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -65,14 +66,16 @@ def terminate(account: Account, rules: Iterable[str], *, egress: bool = False) -
 
 def ends(streams: list[Stream]) -> None:
     """None of them gets an answer any more, now or later."""
-    before = [stream.report().received for stream in streams]
+
+    def answers() -> list[int]:
+        return [stream.report().received for stream in streams]
 
     def still() -> bool:
-        nonlocal before
-        last, before = before, [stream.report().received for stream in streams]
-        return last == before
+        before = answers()
+        time.sleep(STILL)
+        return answers() == before
 
-    wait_for("the connections end", still, step=STILL)
+    wait_for("the connections end", still)
     assert still()
     for stream in streams:
         stream.stop()

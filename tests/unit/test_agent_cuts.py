@@ -13,7 +13,7 @@ from flows.inputs import Bridge
 from flows.packet import Packet
 from sgctl.agent.applied import Applied
 from sgctl.agent.arrivals import Arrivals
-from sgctl.agent.cuts import Cuts
+from sgctl.agent.cuts import REST, Cuts
 from sgctl.cuts import cuts, frame
 from sgctl.handover import Carried, Entry, pack
 from sgctl.model import Cut, Handover
@@ -89,8 +89,10 @@ class Reader:
 
     held: list[Entry]
     broken: bool = False
+    seconds: float = 0.0
 
     def labelled(self, zone: int, numbers: frozenset[int]) -> list[Entry]:
+        time.sleep(self.seconds)
         if self.broken:
             raise SwitchError("broken")
         return self.held
@@ -165,7 +167,22 @@ def test_it_is_tried_again(caplog: Any) -> None:
     assert scene.cut == 1
 
 
-def test_swept_rows_are_forgotten() -> None:
+def test_many_rows_are_done_at_once_and_not_one_after_the_other() -> None:
+    scene = Scene()
+    scene.reader.seconds = 0.05
+    for id in "12345":
+        scene.revoke(id)
+    assert scene.turn({})
+    assert scene.cut == 1
+    scene.revoke("6")
+    assert not scene.turn({})
+    time.sleep(0.05 * (REST + 1))
+    assert scene.turn({})
+    assert scene.cut == 2
+
+
+def test_swept_rows_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sgctl.agent.cuts.REST", 0)
     scene = Scene()
     scene.revoke()
     scene.turn({})

@@ -88,6 +88,19 @@ def test_a_group_without_members_is_in_force_at_once() -> None:
     assert finished(world.user, job)["jobresult"]["hosts"] == 0
 
 
+@pytest.mark.parametrize("wait", ["true", "false"])
+def test_a_change_and_its_job_are_one_transaction(wait: str) -> None:
+    cloud = Cloud()
+    cloud.memory.write([Insert(CloudRow(id="cloud"))])
+    user = cloud.account("web")
+    before = cloud.memory.writes
+    answer = user.call("authorizeSecurityGroupIngress", securitygroupname="default", cidrlist="10.0.0.0/8", wait=wait)
+    job = finished(user, answer.content["jobid"])
+    assert job["jobstatus"] == 1
+    # The end of a job that waited is another one.
+    assert cloud.memory.writes - before == (2 if wait == "true" else 1)
+
+
 def left_behind(world: World, created: int) -> Job:
     """A job of a server that is no more."""
     job = Job(

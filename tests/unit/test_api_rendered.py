@@ -92,6 +92,21 @@ def test_texts_are_never_old(seed: int, most: int, monkeypatch: pytest.MonkeyPat
             assert shown == [views.group(world.replica, world.replica.get(Group, group["id"])) for group in shown]  # type: ignore[arg-type]
 
 
+def test_nothing_is_left_of_groups_that_are_gone() -> None:
+    world = World(1)
+    client = world.clients[0]
+    texts = Rendered(world.replica)
+    for _ in range(3):
+        client.ok("createSecurityGroup", name="g")
+        peer = {"usersecuritygrouplist": "default", "account": "web"}
+        client.ok("authorizeSecurityGroupIngress", securitygroupname="g", **peer)
+        (row,) = world.replica.find(Group, account=client.account.id, name_key="g")
+        texts.group(row)
+        assert texts.kept == 1
+        client.ok("deleteSecurityGroup", name="g")
+        assert texts.kept == 0
+
+
 def test_a_text_is_made_once() -> None:
     world = World(1)
     client = world.clients[0]
