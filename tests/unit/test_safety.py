@@ -40,7 +40,7 @@ def test_no_shell_and_no_text_that_is_run(path: Path) -> None:
             assert not isinstance(call.args[0], ast.Constant | ast.JoinedStr | ast.BinOp), f"{path}:{call.lineno}"
 
 
-@pytest.mark.parametrize("text", ["tap\r\n2026 forged", "tap\x1b[2J", "\x00tap", "tap\u2028b", "tap\u202egnp", "\x9b1m"])
+@pytest.mark.parametrize("text", ["a\r\n2026 forged", "a\x1b[2J", "\x00a", "a\u2028b", "a\u202egnp", "\x9b1m"])
 def test_text_from_outside_does_no_harm_in_logs(text: str) -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "port %s", (text,), None)
     assert OneLine(FORMAT).format(record).isprintable()
