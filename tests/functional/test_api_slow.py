@@ -11,7 +11,7 @@ import pytest
 
 from tests.functional.api_servers import free_port, until
 
-SILENCE, IDLE, REQUEST, CONNECTIONS = 1.0, 0.5, 2.0, 4
+SILENCE, IDLE, REQUEST, CONNECTIONS = 0.5, 0.3, 1.0, 4
 SERVER = f"""
 import sys, eventlet
 eventlet.monkey_patch()

@@ -7,4 +7,4 @@ from tests.functional.api_soak import soak
 
 
 def test_mixed_requests(tmp_path: Path) -> None:
-    soak(tmp_path / "one", requests=3000, seed=1)
+    soak(tmp_path / "one", requests=2000, seed=1)
