@@ -52,6 +52,7 @@ class Decider:
         self._rules = Last(_Rules)
         self._assign, self._assign_identities = Last(assign), Last(assign)
         self._policies, self._segments, self._ports = Each(_policy), Each(_segment), Each(_port)
+        self._opened, self._inhabited = Last(self._open), Last(_inhabited)
         self._bridge, self._chunks, self._fanouts = Last(Bridge), Last(_chunks), Each(Fanout)
         self._describe, self._described = Each(describe), Last(self._describe_all)
 
@@ -66,11 +67,13 @@ class Decider:
         refusals = _Refusals(world.refused)
         kept = refusals.keep(by_owner([self._bridge(_uplinks(world.uplinks, bound), 1, world.limits), *shared]))
         kept |= refusals.keep(self._identities.peers(numbers))
-        bound, ports, segments = self._open(world, bound, policies, refusals)
-        kept |= refusals.keep(by_owner(segments))
+        ports = self._opened(bound, policies, world.pods, world.zones, world.ranges)
+        if world.refused:
+            bound, ports = refusals.close(bound, ports)
+        kept |= refusals.keep(self._inhabited(ports))
         fanouts = self._fanouts((chunk, (chunk, open_)) for chunk, open_ in self._chunks(bound).items())
         return Decision(
-            units=kept | by_owner([*ports, *fanouts]),
+            units=kept | ports | by_owner(fanouts),
             ports=self._described(bound, world.vms, world.accounts, world.groups),
             problems=(*rules.problems, *refusals.problems),
             rules=rules.ids,
@@ -79,20 +82,20 @@ class Decider:
         )
 
     def _open(
-        self, world: World, bound: tuple[Bound, ...], policies: Numbers, refusals: _Refusals
-    ) -> tuple[tuple[Bound, ...], list[Port | Standby], list[Segment]]:
-        """The ports as they are in the end, the units of those that are open or on standby, and open ones' pods."""
+        self,
+        bound: tuple[Bound, ...],
+        policies: Numbers,
+        pods: Mapping[str, Pod],
+        zones: Mapping[str, Zone],
+        ranges: tuple[Range, ...],
+    ) -> dict[str, Unit]:
+        """The units of ports that are open or on standby."""
         placed = [(one, one.nic) for one in bound if one.nic is not None and one.state in PLACED]
-        pods = sorted({nic.pod for _, nic in placed})
-        segments = dict(zip(pods, self._segments((pod, _about_pod(world, pod)) for pod in pods), strict=True))
+        ids = sorted({nic.pod for _, nic in placed})
+        made = self._segments((id, _about_pod(pods[id], zones, ranges)) for id in ids)
+        segments = dict(zip(ids, made, strict=True))
         calls = ((nic.id, (one, nic, policies[nic.groups], segments[nic.pod])) for one, nic in placed)
-        units = self._ports(calls)
-        reasons = {unit.nic: reason for unit in units if (reason := refusals.of(unit))} if world.refused else {}
-        if reasons:
-            bound = tuple(_closed(one, reasons.get(one.nic.id, "")) if one.nic else one for one in bound)
-            units = [unit for unit in units if unit.nic not in reasons]
-        inhabited = {nic.pod for one, nic in placed if one.state is State.ACTIVE and nic.id not in reasons}
-        return bound, units, [segments[pod] for pod in inhabited]
+        return by_owner(self._ports(calls))
 
     def _describe_all(
         self,
@@ -138,8 +141,21 @@ class _Refusals:
         return {owner: unit for owner, unit in units.items() if owner not in reasons} if reasons else dict(units)
 
 
+    def close(self, bound: tuple[Bound, ...], units: Mapping[str, Unit]) -> tuple[tuple[Bound, ...], dict[str, Unit]]:
+        """The ports without those that the switch would not take."""
+        reasons = {unit.nic: self.of(unit) for unit in units.values() if isinstance(unit, Port | Standby)}
+        kept = {owner: unit for owner, unit in units.items() if not self.of(unit)}
+        return tuple(_closed(one, reasons.get(one.nic.id, "")) if one.nic else one for one in bound), kept
+
+
 def _closed(one: Bound, reason: str) -> Bound:
     return replace(one, state=State.CLOSED, reason=reason) if reason else one
+
+
+def _inhabited(ports: Mapping[str, Unit]) -> dict[str, Unit]:
+    """The pods of the open ports."""
+    by_identity = {id(port.segment): port.segment for port in ports.values() if isinstance(port, Port)}
+    return by_owner(by_identity.values())
 
 
 def _port(one: Bound, nic: Nic, policy: int, segment: Segment) -> Port | Standby:
@@ -236,9 +252,10 @@ def _mac(nic: Nic) -> int:
     return mac
 
 
-def _about_pod(world: World, pod_id: str) -> tuple[Pod, Zone | None, tuple[Range, ...]]:
-    pod = world.pods[pod_id]
-    return pod, world.zones.get(pod.zone), tuple(row for row in world.ranges if row.pod == pod_id)
+def _about_pod(
+    pod: Pod, zones: Mapping[str, Zone], ranges: Iterable[Range]
+) -> tuple[Pod, Zone | None, tuple[Range, ...]]:
+    return pod, zones.get(pod.zone), tuple(row for row in ranges if row.pod == pod.id)
 
 
 def _segment(pod: Pod, zone: Zone | None, ranges: Iterable[Range]) -> Segment:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from flows.inputs import Bridge, Limits
+from flows.inputs import Bridge, Limits, Unit
 from flows.meters import MeterSpec, meters
 from sgctl.config import Settings
 from sgctl.openflow.conntrack import ConntrackReader
@@ -31,6 +31,8 @@ class Bounds:
         self._control = ConntrackReader(settings.rundir, settings.bridge)
         self._possible = True
         self._installed: dict[int, MeterSpec] = {}
+        self._bridge = Bridge(())
+        self._units: dict[str, Unit] = {}
         self.wanted: dict[int, MeterSpec] = {}
 
     def read_back(self, switch: Switch) -> None:
@@ -53,18 +55,30 @@ class Bounds:
 
     def provide(self, switch: Switch, decision: Decision, bridge: Bridge) -> None:
         """Add and change meters. A flow whose meter is refused is refused too, and so closes its port."""
-        found = (spec for unit in decision.units.values() for spec in meters(unit, bridge))
-        self.wanted = {spec.number: spec for spec in found}
+        self._want(decision, bridge)
+        differing = [spec for number, spec in self.wanted.items() if self._installed.get(number) is not spec]
         changes = [
-            (Change.MODIFY if number in self._installed else Change.ADD, spec)
-            for number, spec in self.wanted.items()
-            if self._installed.get(number) != spec
+            (Change.MODIFY if spec.number in self._installed else Change.ADD, spec)
+            for spec in differing
+            if self._installed.get(spec.number) != spec
         ]
         self._change(switch, changes)
 
+    def _want(self, decision: Decision, bridge: Bridge) -> None:
+        """Follow the units that have changed: of hundreds of ports one at a time does."""
+        if bridge != self._bridge:
+            self._bridge, self._units, self.wanted = bridge, {}, {}
+        old, new = self._units, decision.units
+        for owner in [owner for owner, unit in old.items() if new.get(owner) is not unit]:
+            for spec in meters(old.pop(owner), bridge):
+                self.wanted.pop(spec.number, None)
+        for owner, unit in [(owner, unit) for owner, unit in new.items() if owner not in old]:
+            old[owner] = unit
+            self.wanted.update((spec.number, spec) for spec in meters(unit, bridge))
+
     def withdraw(self, switch: Switch) -> None:
         """Delete meters that no flow uses any more."""
-        unused = [spec for number, spec in self._installed.items() if number not in self.wanted]
+        unused = [self._installed[number] for number in self._installed.keys() - self.wanted.keys()]
         self._change(switch, [(Change.DELETE, spec) for spec in unused])
 
     def _change(self, switch: Switch, changes: list[tuple[Change, MeterSpec]]) -> None:
