@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from uuid import NAMESPACE_OID, uuid5
 
 from sgctl.api.command import Object
@@ -18,11 +19,20 @@ TEMPLATE_ID = _id("template")
 OFFERING_ID = _id("service offering")
 NETWORK_OFFERING_ID = _id("network offering")
 OS_TYPE_ID = _id("os type")
+ANY = "any"
+"""The name of the template, and of the service offering."""
+TEMPLATE_TEXT = "Whatever the hypervisor boots"
 
 
+@lru_cache
 def network_id(zone: str) -> str:
     """The id of the one network of a zone."""
     return _id(f"network {zone}")
+
+
+def network_name(zone: Zone) -> str:
+    """The name of the one network of a zone."""
+    return f"{zone.name} guests"
 
 
 def timestamp(milliseconds: int) -> str:
@@ -35,8 +45,8 @@ def template(zone: Zone | None) -> Object:
     place = {"zoneid": zone.id, "zonename": zone.name} if zone else {}
     return {
         "id": TEMPLATE_ID,
-        "name": "any",
-        "displaytext": "Whatever the hypervisor boots",
+        "name": ANY,
+        "displaytext": TEMPLATE_TEXT,
         "hypervisor": "KVM",
         "format": "QCOW2",
         "ostypeid": OS_TYPE_ID,
@@ -59,7 +69,7 @@ def service_offering() -> Object:
     """The service offering."""
     return {
         "id": OFFERING_ID,
-        "name": "any",
+        "name": ANY,
         "displaytext": "Whatever the hypervisor gives",
         "cpunumber": 1,
         "cpuspeed": 1000,
@@ -98,7 +108,7 @@ def network(zone: Zone) -> Object:
     """The network of a zone."""
     return {
         "id": network_id(zone.id),
-        "name": f"{zone.name} guests",
+        "name": network_name(zone),
         "displaytext": f"Guests of {zone.name}",
         "networkofferingid": NETWORK_OFFERING_ID,
         "networkofferingname": "SecurityGroups",

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from sgctl.api import fixed, views
 from sgctl.api.command import Call, Object
@@ -60,7 +61,6 @@ def vm(reads: Reads, row: Vm, *, admin: bool) -> Object:
     zone = reads.get(Zone, row.zone)
     pod = reads.get(Pod, row.pod)
     groups = {id for nic in nics for id in nic.groups}
-    template = fixed.template(None)
     return {
         "id": row.id,
         "name": row.name,
@@ -72,10 +72,10 @@ def vm(reads: Reads, row: Vm, *, admin: bool) -> Object:
         "podid": row.pod,
         "podname": pod.name if pod else "",
         "templateid": row.template,
-        "templatename": template["name"],
-        "templatedisplaytext": template["displaytext"],
+        "templatename": fixed.ANY,
+        "templatedisplaytext": fixed.TEMPLATE_TEXT,
         "serviceofferingid": row.offering,
-        "serviceofferingname": fixed.service_offering()["name"],
+        "serviceofferingname": fixed.ANY,
         "cpunumber": 1,
         "memory": 1024,
         "hypervisor": "KVM",
@@ -116,7 +116,7 @@ def nic(reads: Reads, row: Nic) -> Object:
     return {
         "id": row.id,
         "networkid": fixed.network_id(zone.id) if zone else "",
-        "networkname": fixed.network(zone)["name"] if zone else "",
+        "networkname": fixed.network_name(zone) if zone else "",
         "macaddress": row.mac,
         **_primary4(addresses, ranges),
         **_primary6(addresses, ranges),
@@ -142,8 +142,17 @@ def _primary4(addresses: list[Address], ranges: list[Range]) -> Object:
 
 
 def _same_subnet4(text: str, row: Range) -> bool:
-    subnet = IPv4Network(f"{row.gateway}/{row.netmask}", strict=False)
-    return IPv4Network(f"{text}/32").subnet_of(subnet)
+    return IPv4Address(text) in _subnet4(row.gateway, row.netmask)
+
+
+@lru_cache(1024)
+def _subnet4(gateway: str, netmask: str) -> IPv4Network:
+    return IPv4Network(f"{gateway}/{netmask}", strict=False)
+
+
+@lru_cache(1024)
+def _subnet6(cidr: str) -> IPv6Network:
+    return IPv6Network(cidr)
 
 
 def _primary6(addresses: list[Address], ranges: list[Range]) -> Object:
@@ -151,7 +160,7 @@ def _primary6(addresses: list[Address], ranges: list[Range]) -> Object:
     if not text:
         return {}
     address = IPv6Address(text)
-    home = next((row for row in ranges if row.ip6_cidr and address in IPv6Network(row.ip6_cidr)), None)
+    home = next((row for row in ranges if row.ip6_cidr and address in _subnet6(row.ip6_cidr)), None)
     return views.given(
         ip6address=text, ip6cidr=home.ip6_cidr if home else "", ip6gateway=home.ip6_gateway if home else ""
     )
