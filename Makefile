@@ -9,10 +9,10 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 BASE_PYTHON ?= python3
 READY := $(VENV)/.ready
-PACKAGES := openvswitch-switch iproute2 iputils-ping util-linux dnsmasq-base busybox isc-dhcp-client \
-	tcpdump shellcheck netcat-openbsd zsh ca-certificates
+PACKAGES := openvswitch-switch iproute2 iputils-ping util-linux dnsmasq-base busybox-static isc-dhcp-client \
+	tcpdump shellcheck netcat-openbsd zsh ca-certificates qemu-system-x86 cpio
 WORKERS ?= 2
-SHELL_FILES := .ci/run devstack/plugin.sh devstack/settings $(wildcard devstack/lab/*.sh)
+SHELL_FILES := .ci/run devstack/guest-kernel.sh devstack/plugin.sh devstack/settings $(wildcard devstack/lab/*.sh)
 
 .PHONY: help setup demo lab lab-down test soak soak-api clients bench lint clean
 
@@ -22,9 +22,10 @@ help:  ## list the targets
 setup: $(READY)  ## install Debian packages, and sgctl into .venv
 
 # Services of the packages are not started: the lab runs its own Open vSwitch.
-$(READY): Makefile setup.cfg setup.py devstack/install-packages.sh devstack/make-venv.sh
+$(READY): Makefile setup.cfg setup.py devstack/install-packages.sh devstack/make-venv.sh devstack/guest-kernel.sh
 	devstack/install-packages.sh $(PACKAGES)
 	devstack/make-venv.sh $(BASE_PYTHON) $(VENV)
+	devstack/guest-kernel.sh $(VENV)/guest
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
 	touch $@
 

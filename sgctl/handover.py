@@ -28,12 +28,17 @@ ORIGIN_OK, RESPONDER_OK = 1, 2
 """The bits of a connection's mark (`flows.fields.MARKS`)."""
 SPAN = 4
 """Connections that expire within the same so many seconds share an owner of flows."""
+STEADY = 0.1
+"""What part of its time a connection may lose so that nothing has to be changed for it."""
 _RULE = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A conntrack entry. left: seconds until it times out.  ident, kind, code: of ICMP's opening packet."""
+    """A conntrack entry. left: seconds until it times out.  ident, kind, code: of ICMP's opening packet.
+
+    over: both ends of the TCP connection have closed it.
+    """
 
     proto: int
     src: str
@@ -46,6 +51,7 @@ class Entry:
     mark: int = 0
     label: int = 0
     left: int = 0
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +94,29 @@ def carried(entries: Iterable[Entry], addresses: Collection[str], now: float) ->
             yield Carried(one.proto, one.dst, one.src, own, peer, False, one.label >> 32 & _RULE, until)
 
 
-def merge(*parts: Iterable[Carried]) -> list[Carried]:
-    """All of them, each connection once, with the latest time of its expiry."""
-    found: dict[object, Carried] = {}
-    for part in parts:
-        for one in part:
-            known = found.get(one.key)
-            if known is None or known.expires < one.expires:
-                found[one.key] = one
-    return list(found.values())
+def known(
+    entries: Iterable[Entry], addresses: Collection[str], unused: Iterable[Carried], now: float
+) -> list[Carried]:
+    """All living connections of a NIC with these addresses: those of conntrack, all of whose entries are given, and
+    those that it has brought along from elsewhere, as far as conntrack does not know better."""
+    entries = list(entries)
+    tracked = {one.key for one in carried(entries, addresses, now)}
+    alive = carried((one for one in entries if not one.over), addresses, now)
+    return [*alive, *(one for one in unused if one.key not in tracked)]
+
+
+def steady(connections: Iterable[Carried], before: Iterable[Carried], now: float) -> list[Carried]:
+    """The connections, where those that have hardly gained time since keep the time that was named before: then the
+    new hypervisor has nothing to change for them."""
+    earlier = {one.key: one for one in before}
+
+    def kept(one: Carried) -> Carried:
+        old = earlier.get(one.key)
+        if old is None or old.rule != one.rule or old.expires > one.expires:
+            return one
+        return old if one.expires - old.expires <= STEADY * (one.expires - now) else one
+
+    return [kept(one) for one in connections]
 
 
 def pack(connections: Iterable[Carried]) -> str:

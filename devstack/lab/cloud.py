@@ -125,12 +125,12 @@ class Cloud:
             machine.add_gateway(gateway)
         return machine
 
-    def start(self) -> None:
-        """Start a manager on every hypervisor: the first keeps the database and serves the API to the network."""
+    def start(self, *options: str) -> None:
+        """Start a manager on every hypervisor: the first, with `options`, keeps the database and serves the API."""
         first, *others = self.hypervisors
         control = f"{MANAGEMENT}.1"
         self.managers[first.name] = first.start_manager(
-            f"--api-port={API_PORT}", api_host=control, db_listen=f"ptcp:{DATABASE_PORT}:{control}"
+            f"--api-port={API_PORT}", *options, api_host=control, db_listen=f"ptcp:{DATABASE_PORT}:{control}"
         )
         for hypervisor in others:
             self.managers[hypervisor.name] = hypervisor.start_manager(

@@ -94,7 +94,8 @@ class Arrivals:
     def _used(self) -> set[object]:
         """What has made entries here, by its keys. Raises SwitchError if conntrack cannot be read."""
         addresses = {one.own for load in self._loads.values() for one in load.connections}
-        return {one.key for one in carried(self._reader.entries(ZONE, addresses), addresses, time())}
+        entries = self._reader.entries(ZONE, addresses, finished=True)
+        return {one.key for one in carried(entries, addresses, time())}
 
     def _refresh(self) -> None:
         latest: dict[str, Handover] = {}

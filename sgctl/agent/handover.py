@@ -26,7 +26,7 @@ from sgctl.agent.arrivals import Arrivals
 from sgctl.agent.writer import Writer
 from sgctl.cuts import frame
 from sgctl.errors import StoreError
-from sgctl.handover import ICMP, ICMPV6, Entry, carried, echo, merge, pack, unpack, without_local
+from sgctl.handover import ICMP, ICMPV6, Entry, echo, known, pack, steady, unpack, without_local
 from sgctl.model import Handover, Nic, handover_id
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.errors import SwitchError
@@ -152,7 +152,8 @@ class Handovers:
         others = [one for one in self._replica.find(Handover, nic=nic) if one.host != self._host]
         waiting = frozenset(one.host for one in others if one.waiting)
         if waiting and (row is None or row.final or row.to != waiting):
-            self._hand_over(nic, row, waiting, self._reader.entries(zone, self._addresses[nic]), final=False)
+            entries = self._reader.entries(zone, self._addresses[nic], finished=True)
+            self._hand_over(nic, row, waiting, entries, final=False)
         elif not waiting and row is not None and self._outlived(row, others):
             self._database.write([Delete(Handover, row.id)])
 
@@ -190,9 +191,8 @@ class Handovers:
         """The NIC is active elsewhere: hand over what it has left here, and then forget it."""
         if row is not None and row.final and nic.host in row.to:
             return
-        known = self._addresses.get(nic.id)
-        addresses = known or frozenset(one.own for one in unpack(row.connections if row else ""))
-        entries = self._reader.entries(zone, addresses)
+        addresses = self._addresses.get(nic.id) or frozenset(one.own for one in unpack(row.connections if row else ""))
+        entries = self._reader.entries(zone, addresses, finished=True)
         self._hand_over(nic.id, row, frozenset({nic.host}), entries, final=True)
         self._left.add(nic.id)
         if not self._is_active(nic.id):
@@ -229,14 +229,17 @@ class Handovers:
         If nothing is known at last, because the switch has restarted or forgotten it, what was said before still holds.
         """
         now = time()
-        known = merge(carried(entries, self._addresses.get(nic, frozenset()), now), self._arrivals.unused(nic, now))
-        text = pack(known) or (row.connections if row is not None and final else "")
+        addresses = self._addresses.get(nic, frozenset())
+        connections = known(entries, addresses, self._arrivals.unused(nic, now), now)
+        if row is not None:
+            connections = steady(connections, unpack(row.connections), now)
+        text = pack(connections) or (row.connections if row is not None and final else "")
         fresh = Handover(
             id=handover_id(nic, self._host), nic=nic, host=self._host, to=to, connections=text, final=final,
             taken=round(now * 1000),
         )  # fmt: skip
         self._put(row, fresh)
-        LOG.info("NIC %s: %d connections handed over to %s%s", nic, len(known), ", ".join(sorted(to)),
+        LOG.info("NIC %s: %d connections handed over to %s%s", nic, len(connections), ", ".join(sorted(to)),
                  ", it has left" if final else "")  # fmt: skip
 
     def _put(self, row: Handover | None, fresh: Handover) -> None:

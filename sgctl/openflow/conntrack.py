@@ -39,7 +39,8 @@ def parse(text: str, addresses: Collection[str] | None, *, finished: bool = Fals
         if found is None or not (addresses is None or {found["src"], found["dst"]} & wanted):
             continue
         rest = found["rest"]
-        if not finished and any(state in rest for state in _FINISHED):
+        over = any(state in rest for state in _FINISHED)
+        if over and not finished:
             continue
         values = {name: int(value, 0) for name, value in _REST.findall(rest)}
         proto = found["proto"]
@@ -55,6 +56,7 @@ def parse(text: str, addresses: Collection[str] | None, *, finished: bool = Fals
             mark=values.get("mark", 0),
             label=values.get("labels", 0),
             left=values.get("timeout", 0),
+            over=over,
         )
 
 

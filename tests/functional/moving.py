@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from devstack.lab import VM, Lab, Manager
@@ -22,24 +22,33 @@ OPENING = 100.0
 
 
 @contextmanager
-def moving_cloud(lab: Lab, *, hypervisors: int = 2) -> Iterator[Cloud]:
+def moving_cloud(lab: Lab, *, hypervisors: int = 2, options: Sequence[str] = ()) -> Iterator[Cloud]:
     """Hypervisors in one pod; afterwards a recompute from nothing must find nothing to change."""
     cloud = Cloud(lab)
     pod = cloud.add_pod()
     for _ in range(hypervisors):
         cloud.add_hypervisor(pod)
-    cloud.start()
+    cloud.start(*options)
     cloud.register()
     yield cloud
     for name, manager in cloud.managers.items():
-        wait_for(f"{name}: all is settled", lambda one=manager: settled(one), timeout=90, step=0.5)
+        try:
+            wait_for(f"{name}: all is settled", lambda one=manager: settled(one), timeout=90, step=0.5)
+        except TimeoutError as error:
+            raise TimeoutError("\n".join([str(error), *brought(manager)])) from error
     check_recompute(cloud)
 
 
 def settled(manager: Manager) -> bool:
     """Whether what VMs have brought along is used or over, and the switch holds the desired flows and no others."""
-    flows = manager.get("/admin/flows")[1]["flows"]
-    return not any(flow["owner"].startswith("resumed/") for flow in flows) and in_force(manager)
+    return in_force(manager) and not brought(manager)
+
+
+def brought(manager: Manager) -> list[str]:
+    """What VMs have brought along to a hypervisor and not used, or will bring."""
+    status, answer = manager.get("/admin/flows?table=RESUMED_SENDER")
+    flows = answer["flows"] if status == 200 else []
+    return [f"{flow['match']} ({flow['owner']})" for flow in flows if flow["owner"].startswith("resumed/")]
 
 
 def mobile(cloud: Cloud, account: str, name: str, host: int, *groups: str) -> Mobile:
