@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
 from ipaddress import ip_address
 
 from sgctl.api.command import Call, new_id
 from sgctl.api.errors import ApiError, Code, invalid
 from sgctl.api.subnets import Ip, Span, address, spans_of, subnets_of, within
+from sgctl.api.views import is_ipv6
 from sgctl.model import Address, Nic, Pod, Range, Zone
 
 IPV4, IPV6 = 4, 6
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", re.ASCII)
 _RANDOM = random.SystemRandom()
+_TRIES = 16
+"""Random addresses that are looked up one by one, which finds one unless few are left."""
 
 
 def spans(call: Call, pod: Pod, version: int) -> list[Span]:
@@ -48,20 +50,38 @@ def reserved(call: Call, pod: Pod) -> frozenset[Ip]:
     return frozenset(named | ends)
 
 
-def free_address(call: Call, pod: Pod, version: int) -> Ip | None:
-    """An address that nobody has, looked for from a random one on; None if there is none."""
+def free_address(call: Call, pod: Pod, version: int, *, thorough: bool = True) -> Ip | None:
+    """A random address that nobody has; None if there is none, or, unless `thorough`, none is soon found."""
+    found = spans(call, pod, version)
+    total = sum(map(_size, found))
+    if not total:
+        return None
     taken = reserved(call, pod)
-    for candidate in _from_random(spans(call, pod, version)):
+    for _ in range(_TRIES):
+        candidate = _nth(found, _RANDOM.randrange(total))
         if candidate not in taken and not call.draft.find(Address, address=str(candidate)):
             return candidate
+    if not thorough:
+        return None
+    return _one_of_few(found, {int(one) for one in taken if one.version == version} | _held(call, pod, version))
+
+
+def _held(call: Call, pod: Pod, version: int) -> set[int]:
+    """The addresses of a pod's VMs, as numbers."""
+    rows = (row for nic in call.draft.find(Nic, pod=pod.id) for row in call.draft.find(Address, nic=nic.id))
+    return {int(ip_address(row.address)) for row in rows if is_ipv6(row.address) == (version == IPV6)}
+
+
+def _one_of_few(found: list[Span], taken: set[int]) -> Ip | None:
+    """One of the last free addresses, looked for from a random one on; a span that may be huge is not listed."""
+    for first, last in _RANDOM.sample(found, len(found)):
+        low, high = int(first), int(last)
+        start = _RANDOM.randint(low, high)
+        for numbers in (range(start, high + 1), range(low, start)):
+            free = next((number for number in numbers if number not in taken), None)
+            if free is not None:
+                return first + (free - low)
     return None
-
-
-def _from_random(found: list[Span]) -> Iterator[Ip]:
-    """All addresses of all spans once, beginning somewhere; nothing is listed, since an IPv6 span may be huge."""
-    total = sum(map(_size, found))
-    start = _RANDOM.randrange(total) if total else 0
-    return (_nth(found, (start + offset) % total) for offset in range(total))
 
 
 def _size(span: Span) -> int:

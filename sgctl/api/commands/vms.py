@@ -132,12 +132,16 @@ def _group_by_name(call: Call, account: Account, name: str) -> Group:
 
 
 def _place(call: Call, zone: Zone) -> tuple[Pod, list[Ip]]:
-    """The pod for a new VM and its addresses there: what was asked for, or whatever has room."""
+    """The pod for a new VM and its addresses there: what was asked for, or whatever has room.
+
+    Only if none obviously has room, each is searched for its last free addresses.
+    """
     pods = _pods(call, zone)
-    for pod in pods:
-        addresses = _addresses(call, pod)
-        if addresses:
-            return pod, addresses
+    for thorough in (False, True):
+        for pod in pods:
+            addresses = _addresses(call, pod, thorough=thorough)
+            if addresses:
+                return pod, addresses
     raise ApiError(Code.CAPACITY, f"no pod of the zone {zone.name} has a free address")
 
 
@@ -158,7 +162,7 @@ def _pods(call: Call, zone: Zone) -> list[Pod]:
     return pods
 
 
-def _addresses(call: Call, pod: Pod) -> list[Ip]:
+def _addresses(call: Call, pod: Pod, *, thorough: bool) -> list[Ip]:
     """One address of each IP version that the pod has; none if one of them has run out."""
     found: list[Ip] = []
     for param, version in (("ipaddress", 4), ("ip6address", 6)):
@@ -168,7 +172,7 @@ def _addresses(call: Call, pod: Pod) -> list[Ip]:
                 raise invalid(f"Invalid parameter {param}: {asked} is no IPv{version} address")
             found.append(asked)
         elif spans(call, pod, version):
-            free = free_address(call, pod, version)
+            free = free_address(call, pod, version, thorough=thorough)
             if free is None:
                 return []
             found.append(free)
