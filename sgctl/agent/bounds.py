@@ -69,12 +69,15 @@ class Bounds:
         if bridge != self._bridge:
             self._bridge, self._units, self.wanted = bridge, {}, {}
         old, new = self._units, decision.units
-        for owner in [owner for owner, unit in old.items() if new.get(owner) is not unit]:
-            for spec in meters(old.pop(owner), bridge):
+        changed = [owner for owner, unit in new.items() if old.get(owner) is not unit]
+        if not changed and len(old) == len(new):
+            return
+        for owner in [*changed, *(old.keys() - new.keys())]:
+            for spec in meters(old.pop(owner), bridge) if owner in old else ():
                 self.wanted.pop(spec.number, None)
-        for owner, unit in [(owner, unit) for owner, unit in new.items() if owner not in old]:
-            old[owner] = unit
-            self.wanted.update((spec.number, spec) for spec in meters(unit, bridge))
+        for owner in changed:
+            old[owner] = new[owner]
+            self.wanted.update((spec.number, spec) for spec in meters(new[owner], bridge))
 
     def withdraw(self, switch: Switch) -> None:
         """Delete meters that no flow uses any more."""

@@ -65,6 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     results = {"machine": machine(), "cases": [measure(case, options.repeat) for case in options.cases]}
     options.output.write_text(as_json(results))
+    options.output.with_suffix(".svg").write_text(report.picture(results))
     print(report.table(results))
 
 

@@ -79,9 +79,9 @@ class Machine:
     def rows(self, place: Place, group: str) -> Iterator[Row]:
         """Its rows, as deployVirtualMachine makes them."""
         groups = frozenset({place.groups[group]})
-        common = {"account": place.account, "pod": place.pods[self.pod]}
-        yield Vm(id=self.vm, name=self.name, zone=place.zone, **common)
-        yield Nic(id=self.nic, vm=self.vm, mac=self.mac, groups=groups, **common)
+        account, pod = place.account, place.pods[self.pod]
+        yield Vm(id=self.vm, name=self.name, zone=place.zone, account=account, pod=pod)
+        yield Nic(id=self.nic, vm=self.vm, mac=self.mac, groups=groups, account=account, pod=pod)
         yield Address(id=str(uuid5(NAMESPACE_OID, f"bench address {self.address}")), address=self.address, nic=self.nic)
         for one in groups:
             yield Member(id=member_id(one, self.address), group=one, nic=self.nic, address=self.address)

@@ -209,8 +209,8 @@ class Course:
 
     def _datagrams(self) -> Datagrams:
         ends = [Machine("near", number) for number in SPEAKERS]
-        guests = [Guest(self._wire(one.number), one.mac, one.address) for one in ends]
-        return Datagrams(*guests, port=GROUP_PORT)
+        sender, receiver = (Guest(self._wire(one.number), one.mac, one.address) for one in ends)
+        return Datagrams(sender, receiver, GROUP_PORT)
 
     def restart_switch(self) -> None:
         """From the moment the bridge can be spoken to until it has all its flows."""
