@@ -16,7 +16,7 @@ def test_without_guards_every_probe_arrives_where_it_must_not(lab: Lab) -> None:
     with scene(lab) as made:
         prober = Prober(made)
         for hypervisor in made.hypervisors:
-            hypervisor.ofctl("add-flow", BRIDGE, "cookie=0x99,table=0,priority=65535,actions=NORMAL")
+            hypervisor.ofctl("add-flow", BRIDGE, "cookie=0x99,table=0,priority=65535,actions=FLOOD")
         missing = {probe.name for probe in prober.probes}
 
         def all_seen() -> bool:
