@@ -119,6 +119,8 @@ class _Shelf:
         nothing: set[str] = set()
         hits = [self._indexes[name].get(value, nothing) for name, value in columns.items() if name in self._indexes]
         rows = (self.rows[id] for id in min(hits, key=len)) if hits else iter(self.rows.values())
+        if len(hits) == len(columns) == 1:
+            return rows
         return (row for row in rows if all(self._has(row, name, value) for name, value in columns.items()))
 
     def _has(self, row: Row, name: str, value: Any) -> bool:
