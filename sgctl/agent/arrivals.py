@@ -5,19 +5,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Container
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from threading import Event
 from time import time
 
 from flows.inputs import Bridge, Connection, Moved, Port, Resumed, Standby
-from flows.pipeline import build
 from sgctl.handover import Carried, carried, echoes, spans, unpack
 from sgctl.model import Cut, Handover
 from sgctl.numbers import number
 from sgctl.openflow.conntrack import ConntrackReader
-from sgctl.openflow.errors import SwitchError
-from sgctl.reconcile import cookie_of
 from sgctl.store import Changes, Replica
 from sgctl.world import Brought, Decision
 
@@ -72,25 +69,6 @@ class Arrivals:
             self._collect()
         return self._brought
 
-    def settle_in(self, decision: Decision, installed: Container[int]) -> None:
-        """Leave out what an earlier process has found to be used and taken out of the switch."""
-        numbers = {unit.nic: unit.number for unit in decision.units.values() if isinstance(unit, Port | Standby)}
-        try:
-            used = self._used()
-        except SwitchError as error:
-            LOG.warning("what NICs have brought along counts as not used: %s", error)
-            return
-        for nic, load in self._loads.items():
-            rest = [
-                one
-                for one in load.connections
-                if one.key not in used or _is_installed(one, nic, numbers.get(nic, 0), installed)
-            ]
-            if len(rest) != len(load.connections):
-                load.connections = rest
-                load.sort()
-        self._collect()
-
     def _used(self) -> set[object]:
         """What has made entries here, by its keys. Raises SwitchError if conntrack cannot be read."""
         addresses = {one.own for load in self._loads.values() for one in load.connections}
@@ -100,7 +78,7 @@ class Arrivals:
     def _refresh(self) -> None:
         latest: dict[str, Handover] = {}
         for row in self._replica.all(Handover):
-            if row.nic and row.host != self._host and self._host in row.to:
+            if row.nic and self._host in row.to:
                 known = latest.get(row.nic)
                 latest[row.nic] = row if known is None or known.taken < row.taken else known
         # A row may go before what it says has been taken further: the NIC still has it.
@@ -119,12 +97,12 @@ class Arrivals:
             load.sort()
         return bool(found)
 
-    @staticmethod
-    def _load(row: Handover, known: _Load | None) -> _Load:
-        if known is not None and known.row == row:
+    def _load(self, row: Handover, known: _Load | None) -> _Load:
+        # What is older than what is known, was said before some of it was used.
+        if known is not None and row.taken <= known.row.taken:
             return known
         try:
-            load = _Load(row, unpack(row.connections))
+            load = _Load(row, unpack(row.connections), echoed=row.host == self._host)
         except ValueError as error:
             LOG.warning("NIC %s: what %s hands over cannot be read: %s", row.nic, row.host, error)
             load = _Load(row, [])
@@ -147,22 +125,14 @@ class Arrivals:
         load.echoed = True
         return echoes(load.connections, time())
 
-    def forget_used(self) -> bool:
-        """Leave out what has made entries here: it shall end when its entry ends. True if that is anything.
+    def remainders(self) -> dict[str, list[Carried]]:
+        """By NIC, what has made no entry here yet, where that is less than before: the rest ends when its entries end.
 
         Raises SwitchError if conntrack cannot be read.
         """
-        keys = self._used()
-        changed = False
-        for load in self._loads.values():
-            rest = [one for one in load.connections if one.key not in keys]
-            if len(rest) != len(load.connections):
-                load.connections = rest
-                load.sort()
-                changed = True
-        if changed:
-            self._collect()
-        return changed
+        used = self._used()
+        rests = {nic: [one for one in load.connections if one.key not in used] for nic, load in self._loads.items()}
+        return {nic: rest for nic, rest in rests.items() if len(rest) != len(self._loads[nic].connections)}
 
     def keep(self, nics: Collection[str]) -> None:
         """Forget what others than these NICs have brought, as far as no row says it any more."""
@@ -182,11 +152,6 @@ class Arrivals:
         """Seconds until something expires."""
         ends = [until for load in self._loads.values() for until in load.spans]
         return max(0.1, min(ends) - time()) if ends else math.inf
-
-
-def _is_installed(one: Carried, nic: str, number: int, installed: Container[int]) -> bool:
-    units = (Resumed(nic, number, until, some) for until, some in spans([one], 0).items())
-    return any(cookie_of(flow) in installed for unit in units for flow in build(unit, Bridge(())))
 
 
 def carry(decision: Decision, brought: Brought) -> Decision:

@@ -26,7 +26,7 @@ from sgctl.agent.arrivals import Arrivals
 from sgctl.agent.writer import Writer
 from sgctl.cuts import frame
 from sgctl.errors import StoreError
-from sgctl.handover import ICMP, ICMPV6, Entry, echo, known, pack, steady, unpack, without_local
+from sgctl.handover import ICMP, ICMPV6, Carried, Entry, echo, known, pack, steady, unpack, without_local
 from sgctl.model import Handover, Nic, handover_id
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.errors import SwitchError
@@ -123,9 +123,20 @@ class Handovers:
         ended = self._arrivals.next_end() <= 0.1
         if monotonic() - self._checked >= TICK:
             self._checked = monotonic()
-            ended |= self._arrivals.forget_used()
+            for nic, rest in self._arrivals.remainders().items():
+                self._keep_rest(nic, rest)
         if ended:
             self._writer.wake()
+
+    def _keep_rest(self, nic: str, rest: list[Carried]) -> None:
+        """Say to whoever runs here next what a NIC that is here has brought along and not used."""
+        row = self._replica.get(Handover, handover_id(nic, self._host))
+        fresh = Handover(
+            id=handover_id(nic, self._host), nic=nic, host=self._host, to=frozenset({self._host}),
+            connections=pack(rest), taken=round(time() * 1000),
+        )  # fmt: skip
+        if self._is_active(nic) and (row is None or not row.to or row.to == fresh.to):
+            self._put(row, fresh)
 
     def _remember(self, here: Here, ports: Iterable[PortState]) -> None:
         """Which of the ports that are here have been open, and the NICs' addresses."""
@@ -160,6 +171,8 @@ class Handovers:
     def _outlived(self, row: Handover, others: Iterable[Handover]) -> bool:
         """Whether nobody needs a row of ours about a NIC that is here. Who had it meanwhile hands what it has not used
         of it back, which it must be able to read."""
+        if row.to == {self._host}:
+            return not any(self._host in one.to for one in others)
         returned = any(one.final and self._host in one.to for one in others)
         return not row.to or not row.final or returned or time() - row.taken / 1000 > PATIENCE
 
@@ -178,7 +191,7 @@ class Handovers:
 
     def _has_left(self, zone: int, here: Here, nic: str, row: Handover | None) -> bool:
         """Whether the NIC was at this port until it moved; else this is where it may come to."""
-        if nic in self._was_active or (row is not None and row.to and not row.final):
+        if nic in self._was_active or (row is not None and row.to - {self._host} and not row.final):
             return True
         if nic not in self._looked:
             self._looked.add(nic)
@@ -210,7 +223,7 @@ class Handovers:
         nic = self._replica.get(Nic, row.nic) if row.nic else None
         if row.nic and nic is None:
             return
-        if nic is not None and nic.host in row.to:
+        if nic is not None and nic.host in row.to - {self._host}:
             if not row.final:
                 self._leave(switch, zone, here, nic, row)
                 return

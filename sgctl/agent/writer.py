@@ -213,9 +213,6 @@ class Writer:
         """Bring the switch to what follows from the world, leaving out what it refuses."""
         known = self._gatherer.known
         assert known is not None
-        if self.applied is None:
-            self._arrivals.settle_in(self._decider.decide(world), installed)
-            world = replace(world, brought=self._arrivals.brought())
         while True:
             with uncollected():
                 decision = carry(self._decider.decide(world), world.brought)
