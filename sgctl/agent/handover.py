@@ -7,6 +7,7 @@ NIC has left. Each side acts on what is so now, not on what it remembers, so an 
     a port here waits          a row of ours with `waiting`
     a NIC here is waited for   a row of ours with its connections `to` those who wait
     a NIC has left             the row, `final`; then its entries here go, but those with other VMs of this hypervisor
+    a NIC here has brought     a row of ours, `to` ourselves, with what of it has not been used
     otherwise                  no row of ours, unless the new hypervisor still needs it
 """
 

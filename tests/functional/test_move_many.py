@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A VM with ten thousand connections moves; and what it brings along ends when its entries would have."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+
+from devstack.lab import Lab
+from devstack.lab.hypervisor import Hypervisor
+from devstack.lab.mobile import Mobile
+from devstack.lab.namespace import wait_for
+from tests.functional.moving import GAP, conversations, mobile, moving_cloud, settle
+from tests.functional.promised import WORLD, allow, revoke
+
+MANY = 10_000
+ENOUGH = 0.9 * MANY
+"""The switch drops some of a flood."""
+SECONDS = 10.0
+"""Much more than it takes (under one), since other tests run on the same two cores."""
+
+
+def handed(hypervisor: Hypervisor) -> list[int]:
+    """The hard timeouts of the flows for what a VM has brought along to a hypervisor, or will bring."""
+    text = hypervisor.ofctl("--no-stats", "dump-flows", "br-int", "table=112")
+    return [int(seconds) for seconds in re.findall(r"hard_timeout=(\d+)", text)]
+
+
+def flood(client: Mobile, server: Mobile) -> None:
+    """Open many connections, slowly enough for the switch and the limits of a VM."""
+    head = Ether(src=client.mac, dst=server.mac) / IP(src=client.vm.address(), dst=server.vm.address())
+    frames = [bytes(head / UDP(sport=10_000 + number, dport=20_000 + number)) for number in range(MANY)]
+    for start in range(0, MANY, 250):
+        client.vm.send(frames[start : start + 250])
+        time.sleep(0.1)
+
+
+def test_ten_thousand_connections(lab: Lab) -> None:
+    with moving_cloud(lab) as cloud:
+        tenant = cloud.create_account("tenant", ("server", "client"))
+        server = mobile(cloud, "tenant", "server", 1, "server")
+        client = mobile(cloud, "tenant", "client", 2, "client")
+        target = cloud.hypervisors[1]
+        rules = allow(tenant, "server", "tcp/80", "udp/1-65535", "icmp", cidr=WORLD)
+        server.vm.serve("tcp", 80)
+        server.vm.serve("udp", 53)
+        wait_for("allowed", lambda: client.vm.probe("udp", server.vm.address(), 53) == "open")
+        streams = conversations(client.vm, server.vm)
+        settle(streams)
+        flood(client, server)
+        revoke(tenant, rules)
+        started = time.monotonic()
+        server.plug(target)
+        wait_for("they are known there", lambda: len(handed(target)) > ENOUGH, timeout=SECONDS)
+        print(f"{len(handed(target))} connections handed over in {time.monotonic() - started:.2f} s")
+        settle(streams)
+        for stream in streams.values():
+            stream.report(clear=True)
+        server.run_on(target)
+        settle(streams, answers=50)
+        gaps = {name: stream.stop().gap for name, stream in streams.items()}
+        assert max(gaps.values()) < 3 * GAP, gaps
+        assert max(handed(target)) <= 86400
