@@ -20,7 +20,7 @@ from devstack.lab.namespace import CommandFailed, wait_for
 from devstack.lab.network import BLOCKED
 from tests.faults.harness import Fault
 from tests.faults.scene import Scene
-from tests.functional.promised import WORLD, admin, allow, ports, revoke
+from tests.functional.promised import WORLD, admin, allow, in_force, ports, revoke
 
 TARGET = 1.0
 """Seconds beyond the switch's own floor in which traffic must flow again."""
@@ -141,9 +141,8 @@ def reset_openflow(scene: Scene, chance: Random) -> None:
 def delete_flows(scene: Scene, chance: Random, *, match: str, command: str = "del-flows") -> None:
     """Somebody deletes flows by hand; the agent must put them back."""
     hypervisor, agent = scene.hypervisors[0], scene.manager(1)
-    before = len(admin(agent, "/admin/flows")["flows"])
     hypervisor.ofctl(command, BRIDGE, *([match] if match else []))
-    wait_for("the flows to be back", lambda: len(admin(agent, "/admin/flows")["flows"]) >= before, timeout=AUDIT + 4)
+    wait_for("the flows to be back", partial(in_force, agent), timeout=AUDIT + 4, step=0.05)
 
 
 def delete_meters(scene: Scene, chance: Random) -> None:
@@ -153,7 +152,8 @@ def delete_meters(scene: Scene, chance: Random) -> None:
     def meters() -> int:
         return hypervisor.ofctl("dump-meters", BRIDGE).count("meter=")
 
-    assert (before := meters())
+    before = meters()
+    assert before
     delete_flows(scene, chance, match="", command="del-meters")
     wait_for("the meters to be back", lambda: meters() >= before)
 
