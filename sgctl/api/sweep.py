@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forgetting what nobody asks about any more: finished jobs, destroyed VMs, connections that were to end; and ending
-jobs whose server died."""
+"""Forgetting what nobody asks about any more: finished jobs, destroyed VMs, connections that were to end or to move;
+and ending jobs whose server died."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sgctl.api.barrier import FAILED, PENDING, end_job
 from sgctl.api.errors import Code
 from sgctl.api.settings import Settings
 from sgctl.errors import StoreError
-from sgctl.model import Cut, Job, Vm
+from sgctl.model import Cut, Handover, Job, Vm
 from sgctl.store import Change, Database, Delete
 
 LOG = logging.getLogger(__name__)
@@ -59,6 +59,8 @@ def sweep(database: Database, settings: Settings, *, now: int) -> int:
         if vm.wanted == "Destroyed" and vm.created < oldest and vm.id not in remembered
     ]
     old += [Delete(Cut, cut.id) for cut in reads.all(Cut) if cut.created < now - settings.cut_keep_ms]
+    # Of NICs that are gone, said by hosts that may be gone too.
+    old += [Delete(Handover, row.id) for row in reads.all(Handover) if row.nic is None]
     for start in range(0, len(old), _BATCH):
         database.write(old[start : start + _BATCH], comment="sweep")
     return len(old)
