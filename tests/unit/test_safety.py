@@ -53,12 +53,12 @@ def test_text_from_outside_does_no_harm_in_logs(text: str) -> None:
 
 
 def test_what_we_depend_on_is_pinned() -> None:
-    """Each library has bounds in setup.cfg, and one version that was tried in constraints.txt."""
+    """Each library has bounds in setup.cfg, and one version that was tried in sgctl/constraints.txt."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     required = setup["options"]["install_requires"].split("\n")
     assert [line for line in required if line and not re.fullmatch(r"[\w.-]+ >=[\d.]+,<\d[\d.]*", line)] == []
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    lines = (ROOT / "sgctl" / "constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     names = {re.sub(r"[._-]+", "-", name).lower() for name in pins}
     assert {line.split()[0].lower().replace(".", "-") for line in required if line} <= names
