@@ -146,7 +146,7 @@ class Course:
 
     def groups(self) -> None:
         """A running VM gets another group, and loses it."""
-        machines = [Machine("near", number) for number in range(2, 2 + self.repeat)]
+        machines = [Machine("near", number) for number in range(min(self.repeat, self.size.ports))]
         self._regroup("group added", machines, "web", "more")
         self._regroup("group removed", machines, "web")
 
@@ -173,7 +173,7 @@ class Course:
         added, removed = list[Sample](), list[Sample]()
         for number in range(self.repeat):
             with self.timed(added):
-                answer = self.system.ask("addIpToNic", nicid=Machine("near", number).nic)
+                answer = self.system.ask("addIpToNic", nicid=Machine("near", number % self.size.ports).nic)
             address = self.system.result(answer)["nicsecondaryip"]["id"]
             with self.timed(removed):
                 answer = self.system.ask("removeIpFromNic", id=str(address))
