@@ -15,6 +15,7 @@ from devstack.lab.namespace import wait_for
 from tests.functional.moving import mobile, moving_cloud
 from tests.functional.promised import WORLD, allow, expect, ports
 
+pytestmark = pytest.mark.timeout(300)
 HOST_TIMEOUT = 20
 
 

@@ -34,6 +34,7 @@ def echoed(client: QemuGuest) -> list[int]:
     return [int(line.split()[1]) for line in client.lines() if line.startswith("BACK ") and len(line.split()) == 2]
 
 
+@pytest.mark.timeout(400)
 def test_a_real_guest_moves(lab: Lab) -> None:
     if not (KERNEL / "vmlinuz").exists():
         pytest.fail("there is no kernel for guests: run `make setup`")
