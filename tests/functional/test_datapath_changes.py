@@ -58,11 +58,11 @@ class Shop:
     def deploy(self, group: str) -> tuple[Order, dict[str, Any]]:
         """A VM whose card is not plugged in, and what the API says of it."""
         order = Order(self.tenant, f"vm{next(self._names)}", self.host, self.cloud.pod(1), (group,))
-        return order, self.cloud._deploy(order)
+        return order, self.cloud.deploy(order)
 
     def open(self) -> Machine:
         """A VM of `web` on this hypervisor, whose port is open."""
-        machine = self.cloud._plug(*self.deploy("web"))
+        machine = self.cloud.plug(*self.deploy("web"))
         wait_port(self.cloud, self.host, machine.order.name, "active")
         return machine
 
