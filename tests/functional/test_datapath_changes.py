@@ -62,7 +62,7 @@ class Shop:
 
     def open(self) -> Machine:
         """A VM of `web` on this hypervisor, whose port is open."""
-        machine = self.cloud.plug(*self.deploy("web"))
+        machine = self.cloud._plug(*self.deploy("web"))
         wait_port(self.cloud, self.host, machine.order.name, "active")
         return machine
 
