@@ -16,6 +16,7 @@ from sgctl.api.health import ApiMetrics, listen_health, serve_health
 from sgctl.api.server import endpoint, listen, serve
 from sgctl.api.settings import Settings
 from sgctl.api.sweep import end_own_jobs, sweep_forever
+from sgctl.api.waiting import Front
 from sgctl.api.webapp import PATH, Application
 from sgctl.config import AGENT
 from sgctl.services import Services
@@ -26,7 +27,7 @@ _PATIENCE = 5.0
 
 
 class ApiApp(OSKenApp):  # type: ignore[misc]
-    """Serves the API once the database is in sync; the socket is there at once, so that early clients just wait."""
+    """Serves the API once the database is in sync; the socket is there at once, so that early clients wait a little."""
 
     # os-ken looks for classes of the very module that it was told to load.
     __module__ = "sgctl.api"
@@ -38,6 +39,7 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
         self._endpoint = endpoint(options.api_host, options.api_port, PATH, tls=bool(options.api_cert))
         self._socket = listen(options.api_host, options.api_port, cert=options.api_cert, key=options.api_key)
         self._health = listen_health(options.admin_port) if AGENT not in options.apps else None
+        self._front = Front(_PATIENCE)
         self._threads: list[Any] = []
         self._serving = False
         replica = sgctl.database.replica
@@ -47,7 +49,8 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
     def start(self) -> Any:
         """Start serving; os-ken calls this once."""
         thread = super().start()
-        self._threads.append(self._services.spawn(self._serve))
+        self._threads.append(self._services.spawn(serve, self._socket, self._front))
+        self._threads.append(self._services.spawn(self._open))
         if self._health is not None:
             self._threads.append(self._services.spawn(serve_health, self._health, self._services.health))
         return thread
@@ -60,7 +63,8 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
         if self._health is not None:
             self._health.close()
 
-    def _serve(self) -> None:
+    def _open(self) -> None:
+        """Answer as soon as there is something to answer from."""
         services = self._services
         while not services.database.wait_insync(_PATIENCE):
             LOG.warning("still waiting for the SG database")
@@ -80,4 +84,4 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
         self._threads.append(services.spawn(sweep_forever, services.database, settings))
         LOG.info("the API is at %s", self._endpoint)
         self._serving = True
-        serve(self._socket, Application(executor, catalogue(), answered=self._metrics.answered))
+        self._front.open(Application(executor, catalogue(), answered=self._metrics.answered))

@@ -278,3 +278,19 @@ def created(user: CloudStack, name: str) -> bool:
         assert error.error["errorcode"] == 534
         return False
     return True
+
+
+def test_an_api_that_has_never_seen_its_database_says_so(tmp_path: Path) -> None:
+    remote = f"unix:{tmp_path}/sg.sock"
+    server = Server(tmp_path / "api", db=remote).start()
+    try:
+        until(lambda: "runs sgctl.api" in server.log, "API server")
+        answer = requests.get(f"{server.endpoint}?command=listZones&response=json", timeout=20)
+        assert answer.status_code == 534
+        assert "database" in answer.json()["errorresponse"]["errortext"]
+        with DatabaseServer(tmp_path):
+            server.ready()
+            assert requests.get(f"{server.endpoint}?command=listZones&response=json", timeout=20).status_code == 401
+            server.stop()
+    finally:
+        server.stop()
