@@ -22,7 +22,7 @@ from sgctl.config import AGENT, DB, PROGRAM, Settings, parse
 from sgctl.db.status import leader
 from sgctl.dbserver import DatabaseServer
 from sgctl.errors import SgctlError
-from sgctl.manager.applications import load
+from sgctl.manager.applications import check, load
 from sgctl.manager.logs import start_logging
 from sgctl.manager.ports import check_free
 from sgctl.manager.signals import End
@@ -69,6 +69,7 @@ def _run(settings: Settings) -> int:
     threading.excepthook = partial(_thread_failed, end)
     with ExitStack() as stack:
         apps = settings.apps if DB in settings.apps or not settings.serves else (*settings.apps, DB)
+        check(apps)
         interest = None if set(apps) - {AGENT, DB} else Interest()
         database = stack.enter_context(_database(settings, interest))
         services = Services(settings, database, interest, end.fail)

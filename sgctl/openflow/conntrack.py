@@ -114,14 +114,15 @@ class ConntrackReader:
     def _ask(self, command: str, *arguments: str) -> str:
         """The answer to a command."""
         request = json.dumps({"id": 0, "method": command, "params": arguments}).encode()
+        path = self._control()
         try:
             with socket.socket(socket.AF_UNIX) as control:
                 control.settimeout(self._deadline)
-                control.connect(str(self._control()))
+                control.connect(str(path))
                 control.sendall(request)
                 answer = _answer(control)
         except OSError as error:
-            raise SwitchGone(f"ovs-vswitchd's control socket: {error}") from error
+            raise SwitchGone(f"ovs-vswitchd's control socket {path}: {error.strerror or error}") from error
         if answer["error"] is not None:
             raise SwitchError(f"{command}: {str(answer['error']).strip()}")
         return str(answer["result"])

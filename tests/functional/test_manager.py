@@ -96,6 +96,12 @@ def test_a_bad_option_is_one_clear_line_and_status_1(state: Path, arguments: lis
     assert text in ended.stderr and "Traceback" not in ended.stderr
 
 
+def test_a_misspelt_application_leaves_no_state_directory(tmp_path: Path) -> None:
+    ended = run(f"--state-dir={tmp_path / 'state'}", "no.such.module")
+    assert ended.returncode == 1
+    assert not (tmp_path / "state").exists()
+
+
 def test_a_taken_port_is_one_clear_line_and_status_1(rig: Rig) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from flows.extract import read
 from flows.fields import ICMP_TYPE, ICMPV6_TYPE
 from sgctl.handover import Carried, Entry, carried, echo, echoes, known, pack, spans, steady, unpack, without_local
-from sgctl.openflow.conntrack import parse
+from sgctl.openflow.conntrack import ConntrackReader, parse
+from sgctl.openflow.errors import SwitchGone
 
 DUMP = """\
 tcp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=1000,dport=80),reply=(src=10.0.0.2,dst=10.0.0.1,sport=80,dport=1000),\
@@ -108,3 +111,9 @@ def test_what_is_left_behind() -> None:
     left = without_local(entries("10.0.0.1"), {"10.0.0.1"}, set())
     assert [one.proto for one in left] == [6, 47, 132]
     assert without_local(entries("10.0.0.1"), {"10.0.0.1"}, {"10.0.0.2"}) == []
+
+
+def test_a_control_socket_that_is_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ovs-vswitchd.pid").write_text("1\n")
+    with pytest.raises(SwitchGone, match=f"control socket {tmp_path}/ovs-vswitchd.ctl: No such file"):
+        ConntrackReader(tmp_path, "br-int").entries(1, ["10.0.0.1"])
