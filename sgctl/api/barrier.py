@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Thread
 
@@ -25,16 +25,22 @@ LOG = logging.getLogger(__name__)
 
 PENDING, DONE, FAILED = 0, 1, 2
 _PAUSES = (0.001, 0.05)
+_SLOWEST = 5
+_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What a job waits for: `hosts` (their names) having applied `sequence`; and the result that it then has."""
+    """What a job waits for: `hosts` (their names) having applied `sequence`; and the result that it then has.
+
+    patience_ms: how long it waits; None: as long as the settings say.
+    """
 
     job: str
     hosts: frozenset[str]
     sequence: int
     content: Object
+    patience_ms: int | None = None
 
 
 def raise_barrier(call: Call) -> int:
@@ -61,33 +67,44 @@ class Waiter:
     def finish(self, wait: Wait) -> None:
         """Wait, and write what came of it."""
         start = time.monotonic()
-        missing = self._wait(wait, until=start + self._settings.job_wait_ms / 1000)
+        patience_ms = self._settings.job_wait_ms if wait.patience_ms is None else wait.patience_ms
+        missing, slowest = self._wait(wait, start, until=start + patience_ms / 1000)
         milliseconds = round((time.monotonic() - start) * 1000)
         if missing:
             status, code, result = FAILED, int(Code.INTERNAL), _not_everywhere(wait, missing)
         else:
-            status, code, result = DONE, 0, {**wait.content, "hosts": len(wait.hosts), "milliseconds": milliseconds}
+            done = {"hosts": len(wait.hosts), "milliseconds": milliseconds, "slowest": slowest}
+            status, code, result = DONE, 0, {**wait.content, **done}
         try:
             end_job(self._database, wait.job, status, code, result, now=round(self._clock() * 1000))
         except StoreError as error:
             LOG.warning("job %s is over, but that cannot be written: %s", wait.job, error)
 
-    def _wait(self, wait: Wait, *, until: float) -> list[str]:
-        """The hosts that have not applied the change in the end."""
+    def _wait(self, wait: Wait, start: float, *, until: float) -> tuple[list[str], list[Object]]:
+        """The hosts that have not applied the change in the end; and of the others the last to do so, with times."""
         pause, longest = _PAUSES
-        while (missing := self._missing(wait)) and time.monotonic() < until:
+        missing, slowest = sorted(wait.hosts), list[Object]()
+        while True:
+            before, missing = missing, self._missing(missing, wait.sequence)
+            if arrived := frozenset(before).difference(missing):
+                milliseconds = round((time.monotonic() - start) * 1000)
+                last: list[Object] = [{"name": name, "milliseconds": milliseconds} for name in sorted(arrived)]
+                slowest = [*last, *slowest][:_SLOWEST]
+            if not missing or time.monotonic() >= until:
+                return missing, slowest
             time.sleep(pause)
             pause = min(pause * 1.5, longest)
-        return missing
 
-    def _missing(self, wait: Wait) -> list[str]:
-        applied = {name: row.applied for name in wait.hosts for row in self._database.replica.find(Host, name=name)}
-        return sorted(name for name in wait.hosts if applied.get(name, -1) < wait.sequence)
+    def _missing(self, names: Iterable[str], sequence: int) -> list[str]:
+        replica = self._database.replica
+        return [name for name in names if not any(row.applied >= sequence for row in replica.find(Host, name=name))]
 
 
 def _not_everywhere(wait: Wait, missing: list[str]) -> Object:
     done = len(wait.hosts) - len(missing)
-    text = f"the change is stored, but in force on {done} of {len(wait.hosts)} hosts only; not on {', '.join(missing)}"
+    more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+    names = f"{', '.join(missing[:_NAMED])}{more}"
+    text = f"the change is stored, but in force on {done} of {len(wait.hosts)} hosts only; not on {names}"
     return {"errorcode": int(Code.INTERNAL), "errortext": text}
 
 

@@ -72,10 +72,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Barrier:
-    """The answer of a job that ends only when these hosts (by name) have installed what the command changed."""
+    """The answer of a job that ends only when these hosts (by name) have installed what the command changed.
+
+    patience_ms: how long the job waits for them; None: as long as the settings say.
+    """
 
     answer: Object | None
     hosts: frozenset[str]
+    patience_ms: int | None = None
 
 
 Answer: TypeAlias = Object | Page | Barrier | None

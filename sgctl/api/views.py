@@ -10,7 +10,7 @@ from sgctl.api import fixed
 from sgctl.api.command import Object
 from sgctl.api.draft import Reads
 from sgctl.api.owners import DOMAIN, DOMAIN_ID
-from sgctl.model import Account, Address, Group, Host, Key, Nic, Pod, Range, Rule, User, Vm, Zone
+from sgctl.model import Account, Address, Cloud, Group, Host, Key, Nic, Pod, Range, Rule, User, Vm, Zone
 from sgctl.rules import ICMP, WITH_PORTS
 
 ACCOUNT_TYPES = {0: "User", 1: "Admin", 2: "DomainAdmin"}
@@ -199,9 +199,22 @@ def host(reads: Reads, row: Host, *, state: str) -> Object:
         podname=pod.name if pod else "",
         created=fixed.timestamp(row.started),
         lastpinged=fixed.timestamp(row.seen),
+        **_progress(reads, row),
         details={},
         capabilities="securitygroups",
     )
+
+
+def _progress(reads: Reads, row: Host) -> Object:
+    """Extensions: the host's ports by state, and how many barriers (Cloud.sequence) its switch is behind."""
+    states = [nic.state for nic in reads.find(Nic, host=row.name)]
+    sequence = max((cloud.sequence for cloud in reads.all(Cloud)), default=0)
+    return {
+        "portsup": states.count("up"),
+        "portsclosed": states.count("closed"),
+        "applied": row.applied,
+        "lag": max(0, sequence - row.applied),
+    }
 
 
 def is_ipv6(text: str) -> bool:

@@ -14,6 +14,9 @@ DESCRIPTION = """\
 sgctl VERB NOUN [key=value ...]     any command of the API, written as in CloudMonkey
 sgctl flows [table=NAME]            the flows installed on a hypervisor, with owner and rule
 sgctl ports                         its ports: NIC, VM, account, state, reason
+sgctl ports --all                   the ports of the whole cloud: VM, account, host, state, reason
+sgctl hosts                         the hypervisors: state, ports, last seen, how far behind
+sgctl wait [hosts=A,B] [timeout=S]  until all that was changed is active on the hypervisors
 sgctl trace [key=value ...]         a packet through its flows, in words
 sgctl explain COOKIE                what a flow's cookie stands for
 sgctl drops                         why packets were dropped, and how many
@@ -51,6 +54,7 @@ class Invocation:
     wait: bool = True
     admin: str | None = None
     host: str | None = None
+    all: bool = False
     version: bool = False
     help: bool = False
 
@@ -92,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     add("--job-timeout", type=seconds, metavar="S", help="seconds to wait for a job (default: 600)")
     add("--admin", metavar="URL", help="admin endpoint of an agent (default: SGCTL_ADMIN, else http://127.0.0.1:8081)")
     add("--host", metavar="HOST[:PORT]", help="admin endpoint of the agent on HOST, by name or address")
+    add("--all", action="store_true", help="with ports: those of the whole cloud, from the API")
     add("--table", metavar="NAME", help="with flows: this table only")
     add("--version", action="store_true", help="print the version")
     add("-h", "--help", action="store_true", help="print this help")

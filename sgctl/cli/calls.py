@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands of the API: from the words typed to the result shown."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sgctl.cli import views
@@ -25,7 +26,7 @@ def run(session: Session) -> None:
     if job is not None and session.invocation.wait:
         answer = _wait(session, command, job)
     elif command.verb == "list" and not {"page", "pagesize"} & {name.lower() for name in params}:
-        answer = _whole(session, command, params, answer)
+        answer = _whole(session, command.name, params, answer)
     _show(session, command, answer, columns)
 
 
@@ -35,7 +36,12 @@ def _check_names(params: dict[str, str]) -> None:
             raise UsageError(f"parameter {name} is set by sgctl itself and cannot be given")
 
 
-def _whole(session: Session, command: Command, params: dict[str, str], answer: dict[str, Any]) -> dict[str, Any]:
+def listed(session: Session, name: str, params: Mapping[str, str]) -> dict[str, Any]:
+    """All that the list command `name` gives, page by page."""
+    return _whole(session, name, params, session.client.call(name, params))
+
+
+def _whole(session: Session, name: str, params: Mapping[str, str], answer: dict[str, Any]) -> dict[str, Any]:
     """`answer` with the pages that follow it: a server gives no more than so many objects at a time."""
     key, found = views.subject(answer)
     if not key or not isinstance(found, list) or not found:
@@ -44,7 +50,7 @@ def _whole(session: Session, command: Command, params: dict[str, str], answer: d
     total = answer.get("count")
     while isinstance(total, int) and len(items) < total:
         page += 1
-        more = session.client.call(command.name, {**params, "page": str(page), "pagesize": str(size)}).get(key)
+        more = session.client.call(name, {**params, "page": str(page), "pagesize": str(size)}).get(key)
         if not more:
             break
         items += more

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 
-from sgctl.cli import admin
+from sgctl.cli import admin, cloud
 from sgctl.cli.arguments import FORMATS
 from sgctl.cli.catalogue import BUILT_IN, Catalogue, Command
 from sgctl.cli.errors import CliError, UsageError
@@ -45,8 +45,8 @@ compdef _sgctl sgctl
 SCRIPTS = {"bash": _BASH, "zsh": _ZSH}
 
 _OPTIONS = (
-    "--output", "--no-wait", "--config", "--profile", "--timeout", "--job-timeout", "--admin", "--host", "--table",
-    "--version", "--help",
+    "--output", "--no-wait", "--config", "--profile", "--timeout", "--job-timeout", "--admin", "--host", "--all",
+    "--table", "--version", "--help",
 )  # fmt: skip
 _VALUED = ("-o", "--output", "--config", "--profile", "--timeout", "--job-timeout", "--admin", "--host", "--table")
 _PROTOCOLS = ("all", "ah", "esp", "gre", "icmp", "sctp", "tcp", "udp")
@@ -112,7 +112,8 @@ def _next(session: Session, words: list[str], given: set[str], current: str) -> 
     if words[:1] == ["completion"]:
         return SCRIPTS
     if words[:1] and words[0] in OWN and words[0] != "help":
-        return _keys_or_values({"trace": admin.TRACE_KEYS, "flows": ("table",)}.get(words[0], ()), given, current)
+        keys = {"trace": admin.TRACE_KEYS, "flows": ("table",), **cloud.KEYS}
+        return _keys_or_values(keys.get(words[0], ()), given, current)
     catalogue = _catalogue(session)
     if words[:1] == ["help"]:
         words = words[1:]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sgctl help`: the commands of a verb, the parameters of a command."""
 
-from sgctl.cli import admin
+from sgctl.cli import admin, cloud
 from sgctl.cli.arguments import parser
 from sgctl.cli.blocks import Block, Table, Text
 from sgctl.cli.catalogue import BUILT_IN, Catalogue, Command
@@ -10,7 +10,22 @@ from sgctl.cli.session import Session
 
 OWN = {
     "flows": "sgctl flows [--table NAME] [--host HOST]\n\nThe flows installed on a hypervisor: table, owner, rule.",
-    "ports": "sgctl ports [--host HOST]\n\nThe ports of a hypervisor: NIC, VM, account, addresses, state and reason.",
+    "ports": (
+        "sgctl ports [--host HOST]\nsgctl ports --all [key=value ...]\n\n"
+        "The ports of a hypervisor: NIC, VM, account, addresses, state and reason.\n"
+        "With --all those of the whole cloud, as the hypervisors have reported them (administrators only); keys: "
+        f"{', '.join(cloud.KEYS['ports'])}.\nstate is up, closed, or unbound: no hypervisor has the port."
+    ),
+    "hosts": (
+        "sgctl hosts [key=value ...]\n\nThe hypervisors: state, version, ports up and closed, last seen, and lag: how "
+        "many barriers\n(`sgctl wait`, wait=true) its switch is behind; 0 is up to date. Keys: "
+        f"{', '.join(cloud.KEYS['hosts'])}."
+    ),
+    "wait": (
+        "sgctl wait [hosts=NAME,NAME] [timeout=SECONDS]\n\nWaits until all that was changed before is active on the "
+        "hypervisors (default: on all of them),\nand names the slowest. If some are behind after timeout (60), they "
+        "are named, and the exit status is 1."
+    ),
     "trace": (
         "sgctl trace key=value ... [--host HOST]\n\nA packet through a hypervisor's flows, in words. Keys: "
         f"{', '.join(admin.TRACE_KEYS)}.\nin_port is a port or `uplink`; proto tcp, udp, icmp, icmp6, sctp, arp, "

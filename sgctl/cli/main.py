@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from sgctl.cli import admin, calls, completion, guide
+from sgctl.cli import admin, calls, cloud, completion, guide
 from sgctl.cli.arguments import Invocation, parse, parser
 from sgctl.cli.blocks import visible
 from sgctl.cli.errors import CliError, UsageError
@@ -62,6 +62,10 @@ def _dispatch(argv: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
         guide.run(session, rest)
     elif first == ("completion",):
         completion.script(session, rest)
+    elif cloud.asked(session):
+        cloud.run(session)
+    elif line.all:
+        raise UsageError("--all goes with `sgctl ports`")
     elif first[0] in admin.COMMANDS:
         admin.run(session)
     else:

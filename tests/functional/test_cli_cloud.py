@@ -85,6 +85,27 @@ def test_ports(admin: Account) -> None:
     assert said(admin.type("sgctl ports --host hv1")).splitlines() == lines
 
 
+def test_hosts(admin: Account) -> None:
+    lines = said(admin.type("sgctl hosts")).splitlines()
+    assert lines[0].split()[:5] == ["name", "state", "version", "up", "closed"]
+    assert [line.split()[:2] for line in lines[1:3]] == [["hv1", "Up"], ["hv2", "Up"]]
+    assert all(int(line.split()[3]) > 0 for line in lines[1:3])
+
+
+def test_ports_of_the_whole_cloud(admin: Account, shop: Account, example: Example) -> None:
+    lines = said(admin.type("sgctl ports --all")).splitlines()
+    assert len({line.split()[0] for line in lines[1:]} & set(example.machines)) == len(example.machines)
+    assert any(line.split()[:4] == ["web1", "shop", "hv1", "up"] for line in lines)
+    assert shop.type("sgctl ports --all").returncode == 1
+
+
+def test_wait_until_all_is_active(admin: Account) -> None:
+    assert said(admin.type("sgctl wait")).startswith("active on 2 of 2 hosts after ")
+    hosts = parsed(admin, "sgctl hosts")["host"]
+    assert {host["lag"] for host in hosts} == {0}
+    assert parsed(admin, "sgctl wait hosts=hv2 timeout=20")["slowest"][0]["name"] == "hv2"
+
+
 def test_flows_of_a_table_with_owner_and_rule(admin: Account) -> None:
     lines = said(admin.type("sgctl flows --table INGRESS_RULES")).splitlines()
     assert {line.split()[0] for line in lines[2:]} == {"INGRESS_RULES"}

@@ -14,6 +14,7 @@ from tests.unit.api_memory import Client, Cloud, deploy, deploy_params
 ADMIN_ONLY = {
     "addHost",
     "createAccount",
+    "createBarrier",
     "createPod",
     "createUser",
     "createVlanIpRange",
@@ -24,6 +25,7 @@ ADMIN_ONLY = {
     "deleteZone",
     "listHosts",
     "listPods",
+    "listPorts",
     "listVlanIpRanges",
     "migrateVirtualMachine",
 }
