@@ -168,12 +168,12 @@ class Manager:
         self.wait_ready()
         return {port["name"]: port for port in self.get("/admin/ports")[1]["ports"]}
 
-    def wait_state(self, port: str, state: str) -> dict[str, Any]:
-        """Wait until a port has this state."""
+    def wait_state(self, port: str, state: str, reason: str = "") -> dict[str, Any]:
+        """Wait until a port has this state, for this reason (a part of it)."""
 
         def reached() -> dict[str, Any] | None:
             found = self.ports().get(port)
-            return found if found and found["state"] == state else None
+            return found if found and found["state"] == state and reason in found["reason"] else None
 
         found = eventually(reached, PATIENCE)
         assert found

@@ -67,7 +67,7 @@ def test_a_port_replaced_in_one_transaction_keeps_no_rights(rig: Rig, agent: Man
         "del-port", BRIDGE, "tap5", "--", "add-port", BRIDGE, "tap5",
         "--", "set", "Interface", "tap5", "type=dummy", "ofport_request=5",
     )  # fmt: skip
-    assert "no external_ids:iface-id" in agent.wait_state("tap5", "closed")["reason"]
+    agent.wait_state("tap5", "closed", "no external_ids:iface-id")
     assert "in_port=5" not in rig.sandbox.ofctl("dump-flows", BRIDGE, "table=0")
 
 

@@ -54,7 +54,7 @@ def announced(rig: Rig) -> str:
 def test_a_nic_that_is_up_elsewhere_waits_for_its_first_frame(rig: Rig, agent: Manager) -> None:
     put_on(rig, "hv2")
     port = rig.plug("web1", 5, mac_of(1))
-    assert "hv2" in agent.wait_state(port, "standby")["reason"]
+    agent.wait_state(port, "standby", "hv2")
     assert rig.nic("web1").host == "hv2"
     assert "dl_dst" not in "".join(
         line for line in rig.sandbox.ofctl("dump-flows", BRIDGE).splitlines() if mac_of(1) in line

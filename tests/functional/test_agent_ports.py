@@ -79,7 +79,7 @@ def test_a_malformed_port_is_closed_alone_and_heals(
     right = {"iface-id": uid("web1"), "attached-mac": mac_of(1)}[key]
     ages = rig.ages()
     rig.set_external_id(bad, key, value)
-    assert reason in agent.wait_state(bad, "closed")["reason"]
+    agent.wait_state(bad, "closed", reason)
     assert agent.ports()[good]["state"] == "active"
     rig.set_external_id(bad, key, right)
     agent.wait_state(bad, "active")
@@ -91,7 +91,7 @@ def test_a_doubled_iface_id_does_not_stop_the_first_port(rig: Rig, agent: Manage
     first = rig.plug("web1", 5)
     agent.wait_state(first, "active")
     second = rig.plug("web1", 6)
-    assert first in agent.wait_state(second, "closed")["reason"]
+    agent.wait_state(second, "closed", first)
     assert agent.ports()[first]["state"] == "active"
     rig.unplug(first)
     agent.wait_state(second, "active")
@@ -101,7 +101,7 @@ def test_a_stopped_vm_is_closed_and_a_started_one_opens(rig: Rig, agent: Manager
     port = rig.plug("web1", 5)
     agent.wait_state(port, "active")
     rig.database.write([Update(type(CLOUD.vms[uid("vm web1")]), uid("vm web1"), {"wanted": "Stopped"})])
-    assert "Stopped" in agent.wait_state(port, "closed")["reason"]
+    agent.wait_state(port, "closed", "Stopped")
     rig.wait_nic("web1", "hv1", "closed")
     rig.database.write([Update(type(CLOUD.vms[uid("vm web1")]), uid("vm web1"), {"wanted": "Running"})])
     agent.wait_state(port, "active")

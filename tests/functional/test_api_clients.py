@@ -169,7 +169,7 @@ class TestCloudMonkey5:
         assert self.ask(server, user, "createZone")[1] == "401 Authentication error"
 
 
-@pytest.mark.skipif(ANSIBLE is None, reason="Ansible with ngine_io.cloudstack is not installed: make clients")
+@pytest.mark.clients
 @pytest.mark.timeout(300)
 def test_ansible(tmp_path: Path) -> None:
     with Server(tmp_path / "one") as server:
@@ -180,7 +180,7 @@ def test_ansible(tmp_path: Path) -> None:
                 "CLOUDSTACK_ENDPOINT": server.endpoint, "CLOUDSTACK_KEY": client.key, "CLOUDSTACK_SECRET": client.secret
             } for name, client in who.items()
         }  # fmt: skip
-        assert ANSIBLE is not None
+        assert ANSIBLE is not None, "Ansible with ngine_io.cloudstack is not installed: make clients"
         variables["ansible_python_interpreter"] = str(Path(ANSIBLE).with_name("python"))
         command = [ANSIBLE, "-i", "localhost,", str(HERE / "clients.yml"), "-e", json.dumps(variables)]
         home = {"ANSIBLE_HOME": str(tmp_path / "ansible"), "ANSIBLE_NOCOLOR": "1"}
