@@ -75,7 +75,7 @@ class Decider:
         return Decision(
             units=kept | ports | by_owner(fanouts),
             ports=self._described(bound, world.vms, world.accounts, world.groups),
-            problems=(*rules.problems, *refusals.problems),
+            problems=(*_absent(world.uplinks, bound), *rules.problems, *refusals.problems),
             rules=rules.ids,
             policies={number: groups for groups, number in policies.items()},
             identities={number: groups for groups, number in numbers.items()},
@@ -244,6 +244,12 @@ def _uplinks(preferred: Iterable[str], bound: Iterable[Bound]) -> tuple[int, ...
     configured = [name for name in dict.fromkeys(preferred) if name in usable]
     others = sorted(usable.keys() - set(configured))
     return tuple(usable[name] for name in (*configured, *others))
+
+
+def _absent(preferred: Iterable[str], bound: Iterable[Bound]) -> Iterator[str]:
+    """What is wrong with the uplinks that were named: a misspelt one would silently leave the VMs without a network."""
+    names = {one.port.name for one in bound}
+    return (f"uplink {name}: not on the bridge" for name in dict.fromkeys(preferred) if name not in names)
 
 
 def _mac(nic: Nic) -> int:

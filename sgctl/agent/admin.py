@@ -62,7 +62,7 @@ class AdminServer:
         """Take the port; raises SgctlError."""
         port = self._settings.admin_port
         try:
-            self._socket = eventlet.listen((ADDRESS, port))
+            self._socket = eventlet.listen((ADDRESS, port), reuse_port=False)
         except OSError as error:
             raise SgctlError(f"cannot listen on {ADDRESS} port {port} (--admin-port): {error.strerror}") from error
 

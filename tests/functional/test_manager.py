@@ -103,7 +103,11 @@ def test_a_misspelt_application_leaves_no_state_directory(tmp_path: Path) -> Non
 
 
 def test_a_taken_port_is_one_clear_line_and_status_1(rig: Rig) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.socket() as taken:
+        # As another manager has it; a port that may be shared would be had by both.
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
         port = taken.getsockname()[1]
         for option in ("--admin-port", "--ofp-tcp-listen-port"):
             manager = rig.manager(f"{option}={port}", ready=False)

@@ -105,6 +105,7 @@ def test_uplinks_by_option_come_first_and_need_a_number() -> None:
     of = replace(WEB, ports=uplinks, uplinks=("eth2", "eth9"))
     decision = decide(of)
     assert decision.units["bridge"].uplinks == (2, 1)  # type: ignore[union-attr]
+    assert decision.problems == ("uplink eth9: not on the bridge",)
     assert [state.state for state in decision.ports] == [State.UPLINK] * 3
     assert states(of)["eth0"].reason
 
