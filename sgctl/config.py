@@ -80,6 +80,12 @@ OPTIONS = (
     cfg.PortOpt("api-port", default=8080, help="Port that the API listens on."),
     cfg.StrOpt("api-cert", default="", help="File with the API's TLS certificate chain (default: plain HTTP)."),
     cfg.StrOpt("api-key", default="", help="File with the key of --api-cert, unless it is in the same file."),
+    cfg.StrOpt(
+        "api-seal-key",
+        default="",
+        help="File with the key that seals users' secret keys in the database, the same for all API servers; made if "
+        "it is absent (default: not sealed).",
+    ),
     cfg.IntOpt("job-keep", default=60, min=1, help="Minutes for which the API remembers finished jobs."),
     cfg.IntOpt("host-timeout", default=60, min=20, help="Seconds of silence after which the API calls a host Down."),
     cfg.PortOpt(
@@ -169,6 +175,7 @@ class Settings:
     db_tls: Tls | None = None
     api_cert: str = ""
     api_key: str = ""
+    api_seal_key: str = ""
     job_keep: int = 60
     host_timeout: int = 60
     verbose: bool = False
@@ -243,6 +250,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         api_port=conf.api_port,
         api_cert=conf.api_cert,
         api_key=conf.api_key,
+        api_seal_key=conf.api_seal_key,
         job_keep=conf.job_keep,
         host_timeout=conf.host_timeout,
         admin_port=conf.admin_port,

@@ -13,6 +13,7 @@ from sgctl.api.bootstrap import bootstrap
 from sgctl.api.catalogue import catalogue
 from sgctl.api.execute import Executor
 from sgctl.api.health import ApiMetrics, listen_health, serve_health
+from sgctl.api.sealing import Sealer
 from sgctl.api.server import endpoint, listen, serve
 from sgctl.api.settings import Settings
 from sgctl.api.sweep import end_own_jobs, sweep_forever
@@ -40,6 +41,7 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
         self._socket = listen(options.api_host, options.api_port, cert=options.api_cert, key=options.api_key)
         self._health = listen_health(options.admin_port) if AGENT not in options.apps else None
         self._front = Front(_PATIENCE)
+        self._sealer = Sealer.from_file(options.api_seal_key)
         self._threads: list[Any] = []
         self._serving = False
         replica = sgctl.database.replica
@@ -78,7 +80,9 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
             server=server,
             job_keep_ms=options.job_keep * 60_000,
             host_timeout_ms=options.host_timeout * 1000,
+            sealer=self._sealer,
         )
+        self._sealer.seal_all(services.database)
         end_own_jobs(services.database, settings, now=round(time.time() * 1000))
         executor = Executor(services.database, catalogue(), settings)
         self._threads.append(services.spawn(sweep_forever, services.database, settings))

@@ -10,6 +10,7 @@ from sgctl.api.command import Caller
 from sgctl.api.draft import Reads
 from sgctl.api.errors import Code, EarlyError
 from sgctl.api.request import Request
+from sgctl.api.sealing import Sealer
 from sgctl.model import Account, Key, User
 from sgctl.signing import signature
 
@@ -17,12 +18,12 @@ _REFUSAL = "unable to verify user credentials and/or request signature"
 _UNKNOWN_KEY_SECRET = "the secret of nobody"
 
 
-def authenticate(reads: Reads, request: Request, *, now: float) -> Caller:
+def authenticate(reads: Reads, request: Request, *, now: float, sealer: Sealer) -> Caller:
     """The caller whose key signed `request`; EarlyError 401 otherwise, with one text for all reasons but expiry."""
     api_key = request.given.get("apikey", "")
     keys = reads.find(Key, api_key=api_key) if api_key else []
     # An unknown key costs as much time as a known one.
-    signed = _signed(request, keys[0].secret if keys else _UNKNOWN_KEY_SECRET)
+    signed = _signed(request, sealer.open(keys[0].secret) if keys else _UNKNOWN_KEY_SECRET)
     user = reads.get(User, keys[0].user) if keys else None
     account = reads.get(Account, user.account) if user else None
     if not signed or user is None or account is None:

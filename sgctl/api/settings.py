@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from sgctl.api.sealing import Sealer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,3 +23,4 @@ class Settings:
     job_wait_ms: int = 60_000
     cut_keep_ms: int = 600_000
     max_body: int = 1 << 20
+    sealer: Sealer = field(default_factory=Sealer)

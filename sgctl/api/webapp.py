@@ -70,7 +70,9 @@ class Application:
         reads = self._executor.database.replica
         # The envelope of a refused signature is the command's, as clients expect.
         exchange.command = self._commands.get(request.command)
-        caller = exchange.caller = authenticate(reads, request, now=self._executor.clock())
+        caller = exchange.caller = authenticate(
+            reads, request, now=self._executor.clock(), sealer=self._executor.settings.sealer
+        )
         command = exchange.command
         if command is None or not command.allowed(caller):
             exchange.command = None

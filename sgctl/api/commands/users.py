@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Users and their keys."""
 
+from dataclasses import replace
 from secrets import token_urlsafe
 
 from sgctl.api import views
@@ -87,7 +88,7 @@ def register_user_keys(call: Call) -> Answer:
     for old in call.draft.find(Key, user=user.id):
         call.draft.delete(old)
     key = new_key(user.id, call.now)
-    call.draft.insert(key)
+    call.draft.insert(replace(key, secret=call.settings.sealer.seal(key.secret)))
     return {"apikey": key.api_key, "secretkey": key.secret}
 
 
