@@ -59,7 +59,7 @@ class Sealer:
         try:
             return self._fernet.decrypt(stored.removeprefix(_SEALED)).decode()
         except InvalidToken as error:
-            raise SealError("--api-seal-key is not the key that the secret keys in the database are sealed with") from error
+            raise SealError("--api-seal-key is not the key that sealed the secret keys in the database") from error
 
     def seal_all(self, database: Database) -> None:
         """Check that all stored secrets can be opened, then seal those that are not; a key changed meanwhile stays."""
