@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from flows.inputs import Ip, Peer
 from sgctl.binding import parse_address
+from sgctl.memo import difference
 from sgctl.model import Member
 
 Groups: TypeAlias = frozenset[str]
@@ -31,7 +32,6 @@ class Identities:
         self._forget()
 
     def _forget(self) -> None:
-        self._rows: dict[str, Member] = {}
         self._at: dict[Ip, dict[str, str]] = {}
         self._pairs: dict[Ip, Pair] = {}
         self._counts: tuple[Counter[Groups], Counter[Groups]] = (Counter(), Counter())
@@ -45,7 +45,7 @@ class Identities:
             self._forget()
             self._named, self._members = named, ()
         if members != self._members:
-            self._take({member.id: member for member in members})
+            self._take(*difference(self._members, members))
             self._members = members
         egress, ingress = self._counts
         return frozenset(egress), frozenset(ingress)
@@ -65,10 +65,8 @@ class Identities:
         self._stale.clear()
         return self._peers
 
-    def _take(self, rows: dict[str, Member]) -> None:
-        changed = [row for id, row in rows.items() if self._rows.get(id) is not row]
-        left = [self._rows[id] for id in self._rows.keys() - rows.keys()]
-        left += [self._rows[row.id] for row in changed if row.id in self._rows]
+    def _take(self, left: list[Member], changed: list[Member]) -> None:
+        """These rows have gone, and these have come; some may be the same."""
         touched = {address: self._at.setdefault(address, {}) for row in left if (address := self._concerns(row))}
         for row in left:
             if address := self._concerns(row):
@@ -77,7 +75,6 @@ class Identities:
             if address := self._concerns(row):
                 touched[address] = self._at.setdefault(address, {})
                 touched[address][row.id] = row.group
-        self._rows = rows
         for address, groups in touched.items():
             self._settle(address, frozenset(groups.values()))
 

@@ -25,6 +25,7 @@ from typing import TypeAlias
 
 from flows.flow import Flow
 from flows.inputs import Unit
+from sgctl.memo import changes
 
 SCOPE = 0x5C
 _SCOPE_SHIFT = 56
@@ -97,6 +98,7 @@ class Compiler:
         """`build` must be a function of the unit alone; a new one means a new compiler."""
         self._build = build
         self._units: dict[str, Unit] = {}
+        self._compiled: Mapping[str, Unit] = self._units
         self._flows: dict[str, tuple[Flow, ...]] = {}
         self._desired: dict[int, Flow] = {}
         self._collided = False
@@ -107,19 +109,22 @@ class Compiler:
     def compile(self, units: Mapping[str, Unit]) -> Mapping[int, Flow]:
         """The desired flows by cookie. The answer is the compiler's own: good until the next call.
 
-        Raises Unbuildable, after which it may be called again without that unit.
+        `units` must not change afterwards. Raises Unbuildable, after which it may be called again without that unit.
         """
-        for owner in self._units.keys() - units.keys():
-            self._forget(owner)
         known = self._units
-        new = [(owner, unit) for owner, unit in units.items() if known.get(owner) is not unit]
-        for owner, unit in new:
-            if known.get(owner) != unit:
-                self._forget(owner)
-                self._learn(owner, unit)
-            known[owner] = unit
+        gone, come = changes(self._compiled, units)
+        # As long as this has not succeeded, what has been learned is all that counts.
+        self._compiled = known
+        for owner in [unit.owner for unit in gone if unit.owner not in units]:
+            self._forget(owner)
+        for unit in come:
+            if known.get(unit.owner) != unit:
+                self._forget(unit.owner)
+                self._learn(unit.owner, unit)
+            known[unit.owner] = unit
         if self._collided:
             self._merge()
+        self._compiled = units
         return self._desired
 
     def plan(self, installed: Installed, learned: frozenset[int] = frozenset()) -> Plan:

@@ -156,6 +156,8 @@ class Arrivals:
 
 def carry(decision: Decision, brought: Brought) -> Decision:
     """The decision with what the NICs of open and waiting ports bring along."""
+    if not brought:
+        return decision
     units = dict(decision.units)
     for unit in decision.units.values():
         if isinstance(unit, Port | Standby) and (spans := brought.get(unit.nic)):

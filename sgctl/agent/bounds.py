@@ -8,11 +8,13 @@ bundle whose flows use them, and go after the bundle that deletes those.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
 from flows.inputs import Bridge, Limits, Unit
 from flows.meters import MeterSpec, meters
 from sgctl.config import Settings
+from sgctl.memo import changes
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.errors import SwitchError, SwitchGone
 from sgctl.openflow.meters import Change
@@ -32,7 +34,8 @@ class Bounds:
         self._possible = True
         self._installed: dict[int, MeterSpec] = {}
         self._bridge = Bridge(())
-        self._units: dict[str, Unit] = {}
+        self._units: Mapping[str, Unit] = {}
+        self._open: set[int] = set()
         self.wanted: dict[int, MeterSpec] = {}
 
     def read_back(self, switch: Switch) -> None:
@@ -42,6 +45,7 @@ class Bounds:
             LOG.error("the switch has no meters: what one VM may use of what all share is not bounded")
         self._possible = possible
         self._installed = switch.meters() if possible else {}
+        self._open |= self._installed.keys() | self.wanted.keys()
         try:
             self._control.bound(ZONE, self._protection.connections)
         except SwitchGone:
@@ -56,33 +60,32 @@ class Bounds:
     def provide(self, switch: Switch, decision: Decision, bridge: Bridge) -> None:
         """Add and change meters. A flow whose meter is refused is refused too, and so closes its port."""
         self._want(decision, bridge)
-        differing = [spec for number, spec in self.wanted.items() if self._installed.get(number) is not spec]
-        changes = [
+        wanted = [self.wanted[number] for number in sorted(self._open) if number in self.wanted]
+        self._change(switch, [
             (Change.MODIFY if spec.number in self._installed else Change.ADD, spec)
-            for spec in differing
+            for spec in wanted
             if self._installed.get(spec.number) != spec
-        ]
-        self._change(switch, changes)
+        ])  # fmt: skip
 
     def _want(self, decision: Decision, bridge: Bridge) -> None:
         """Follow the units that have changed: of hundreds of ports one at a time does."""
         if bridge != self._bridge:
+            self._open |= self.wanted.keys()
             self._bridge, self._units, self.wanted = bridge, {}, {}
-        old, new = self._units, decision.units
-        changed = [owner for owner, unit in new.items() if old.get(owner) is not unit]
-        if not changed and len(old) == len(new):
-            return
-        for owner in [*changed, *(old.keys() - new.keys())]:
-            for spec in meters(old.pop(owner), bridge) if owner in old else ():
-                self.wanted.pop(spec.number, None)
-        for owner in changed:
-            old[owner] = new[owner]
-            self.wanted.update((spec.number, spec) for spec in meters(new[owner], bridge))
+        gone, come = changes(self._units, decision.units)
+        self._units = decision.units
+        old = {spec.number for unit in gone for spec in meters(unit, bridge)}
+        new = {spec.number: spec for unit in come for spec in meters(unit, bridge)}
+        for number in old:
+            self.wanted.pop(number, None)
+        self.wanted.update(new)
+        self._open |= old | new.keys()
 
     def withdraw(self, switch: Switch) -> None:
         """Delete meters that no flow uses any more."""
-        unused = [self._installed[number] for number in self._installed.keys() - self.wanted.keys()]
+        unused = [self._installed[number] for number in self._open - self.wanted.keys() if number in self._installed]
         self._change(switch, [(Change.DELETE, spec) for spec in unused])
+        self._open = {number for number in self._open if self.wanted.get(number) != self._installed.get(number)}
 
     def _change(self, switch: Switch, changes: list[tuple[Change, MeterSpec]]) -> None:
         if not changes:

@@ -12,10 +12,11 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from time import monotonic
 
-from flows.inputs import Ip, Port
+from flows.inputs import Ip, Port, Unit
 from sgctl.agent.announce import announcements
 from sgctl.agent.applied import Applied
 from sgctl.agent.gather import named_nics
+from sgctl.memo import changes
 from sgctl.reconcile import scope
 from sgctl.world import Decision, State, World
 
@@ -31,6 +32,8 @@ class Moves:
     def __init__(self) -> None:
         self._claimed: set[str] = set()
         self._lost: dict[str, float] = {}
+        self._between: tuple[Decision | None, Decision | None] = (None, None)
+        self._ports: tuple[list[Port], list[Port]] = ([], [])
 
     def claim(self, applied: Applied | None, frames: Iterable[int]) -> None:
         """Claim the NICs of standby ports (OpenFlow numbers) that have sent frames."""
@@ -56,11 +59,12 @@ class Moves:
         self, world: World, decision: Decision, before: Decision | None, installed: Mapping[int, int]
     ) -> list[str]:
         """Addresses that a port gets newly here, and that did not move here: no earlier owner's connections count."""
-        old = _addresses(_changed(before, decision)) if before else {}
+        closed, opened = self._changed(before, decision)
+        old = _addresses(closed)
         scopes = {cookie & _OWNER_MASK for cookie in installed} if before is None else frozenset()
         return [
             str(address)
-            for unit in _changed(decision, before)
+            for unit in opened
             if _host(world, unit.nic) in ("", world.host) and not (before is None and _scope(unit) in scopes)
             for address in unit.addresses
             if old.get(address) != unit.nic
@@ -70,8 +74,9 @@ class Moves:
         """Addresses that no local port has any more, and that did not move to another hypervisor."""
         if before is None:
             return []
-        now = _addresses(_changed(decision, before))
-        gone = {address: nic for address, nic in _addresses(_changed(before, decision)).items() if address not in now}
+        closed, opened = self._changed(before, decision)
+        now = _addresses(opened)
+        gone = {address: nic for address, nic in _addresses(closed).items() if address not in now}
         if not gone:
             return []
         standby = {port.nic for port in decision.ports if port.state is State.STANDBY}
@@ -83,15 +88,20 @@ class Moves:
         bridge = decision.units["bridge"]
         if before is None or not getattr(bridge, "uplinks", ()):
             return
-        for unit in _changed(decision, before):
+        for unit in self._changed(before, decision)[1]:
             if unit.owner not in before.units and _host(world, unit.nic) not in ("", world.host):
                 yield from announcements(unit.mac, unit.addresses)
 
+    def _changed(self, before: Decision | None, decision: Decision) -> tuple[list[Port], list[Port]]:
+        """The open ports that only the one and only the other decision has; all others have the same addresses."""
+        if self._between[0] is not before or self._between[1] is not decision:
+            gone, come = changes(before.units if before else {}, decision.units)
+            self._ports, self._between = (_only_ports(gone), _only_ports(come)), (before, decision)
+        return self._ports
 
-def _changed(decision: Decision, other: Decision | None) -> list[Port]:
-    """The open ports of a decision that are not the same in another; those that are have equal addresses anyway."""
-    known = other.units if other else {}
-    return [unit for owner, unit in decision.units.items() if known.get(owner) is not unit and isinstance(unit, Port)]
+
+def _only_ports(units: Iterable[Unit]) -> list[Port]:
+    return [unit for unit in units if isinstance(unit, Port)]
 
 
 def _addresses(ports: Iterable[Port]) -> dict[Ip, str]:

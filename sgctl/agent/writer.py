@@ -32,10 +32,11 @@ from sgctl.agent.metrics import Metrics
 from sgctl.agent.moves import Moves
 from sgctl.collector import keep, uncollected
 from sgctl.errors import SgctlError
+from sgctl.memo import difference
 from sgctl.openflow.errors import Refused, SwitchGone
 from sgctl.openflow.switch import Switch
 from sgctl.policy import Decider
-from sgctl.reconcile import Compiler, Plan, Unbuildable, ours
+from sgctl.reconcile import Compiler, Plan, Unbuildable
 from sgctl.world import Decision, Refusal, World
 
 LOG = logging.getLogger(__name__)
@@ -232,7 +233,7 @@ class Writer:
         _log_changes(self.applied, decision)
         self.applied = Applied(world, decision, dict(desired), todo.foreign, known.sequence, self._gatherer.current)
         self._metrics.observe(decision, len(desired), todo)
-        self._metrics.installed.set(sum(map(ours, installed)))
+        self._metrics.installed.set(len(installed) - todo.foreign - (LEARNED_COOKIE in installed))
         if len(todo.adds) >= MANY:
             keep()
         for listener in self._listeners:
@@ -291,8 +292,9 @@ class Writer:
 
 def _log_changes(before: Applied | None, decision: Decision) -> None:
     """One line per port whose state or reason is new, and per problem that is."""
-    old = {port.name: port for port in before.decision.ports} if before else {}
-    for port in decision.ports:
+    were, are = difference(before.decision.ports if before else (), decision.ports)
+    old = {port.name: port for port in were}
+    for port in are:
         was = old.pop(port.name, None)
         if was is port:
             continue

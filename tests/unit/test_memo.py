@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding what differs between two tables finds just that, whatever has come, gone or moved."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sgctl.memo import changes, difference
+
+POOL = [[number] for number in range(8)]
+"""Values of which no two are the same object, so that `is` and equality of their contents agree."""
+TABLES = st.lists(st.sampled_from(POOL), unique_by=id)
+
+
+@given(TABLES, TABLES)
+def test_without_what_both_begin_and_end_with(old: list[list[int]], new: list[list[int]]) -> None:
+    was, now = difference(old, new)
+    common = len(old) - len(was)
+    assert common == len(new) - len(now)
+    splits = range(common + 1)
+    assert any(
+        old[:start] == new[:start]
+        and (old[start : start + len(was)], new[start : start + len(now)]) == (was, now)
+        and old[start + len(was) :] == new[start + len(now) :]
+        for start in splits
+    )
+
+
+@given(TABLES, TABLES)
+def test_what_has_come_and_gone(old: list[list[int]], new: list[list[int]]) -> None:
+    gone, come = changes({str(one): one for one in old}, {str(one): one for one in new})
+    assert gone == [one for one in old if one not in new]
+    assert come == [one for one in new if one not in old]
+
+
+def test_a_changed_value_has_gone_and_come() -> None:
+    assert changes({"a": [1], "b": POOL[0]}, {"a": [2], "b": POOL[0]}) == ([[1]], [[2]])
+
+
+def test_one_of_thousands() -> None:
+    many = list(map(str, range(5000)))
+    assert difference(many, [*many[:2500], "new", *many[2501:]]) == (["2500"], ["new"])
+    assert difference(many, [*many, "new"]) == ([], ["new"])
+    assert difference(many[1:], many) == ([], ["0"])
+    assert difference(many, many) == ([], [])
