@@ -12,16 +12,18 @@ that a second, mistaken port cannot stop the one that works.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 from flows.inputs import Ip
 from sgctl.localport import UPLINK_ROLE, LocalPort
-from sgctl.memo import Each
+from sgctl.memo import Last, changes, difference
 from sgctl.model import Account, Address, Group, Nic, Vm
 from sgctl.world import PortState, State, World
 
@@ -61,7 +63,9 @@ class Binder:
     """Judges all ports of a world, and remembers: a port about which nothing has changed is not looked at again."""
 
     def __init__(self) -> None:
-        self._judge, self._rank = Each(_judge), Each(_Ranked.of)
+        self._world = World(host="")
+        self._addresses, self._sorted = Last(_addresses), Last(_by_name)
+        self._ranked: dict[str, _Ranked] = {}
         self._basis: tuple[Any, ...] = ()
         self._bound: tuple[Bound, ...] = ()
 
@@ -70,12 +74,37 @@ class Binder:
         about = (world.host, world.ports, world.uplinks, world.live, world.claimed)
         basis = (*about, world.groups, world.pods, world.vms, world.nics, world.addresses)
         if basis != self._basis:
-            addresses = _addresses(world.addresses)
-            judged = self._judge((port.uuid, _facts(world, port, addresses)) for port in world.ports)
-            ranked = self._rank((bound.port.uuid, (bound,)) for bound in judged)
-            bound = sorted(_exclusive(ranked), key=lambda one: (one.port.name, one.port.uuid))
-            self._bound, self._basis = tuple(bound), basis
+            self._look(world)
+            self._bound, self._basis = _exclusive(self._ranked.values()), basis
         return self._bound
+
+    def _look(self, world: World) -> None:
+        """Judge the ports that are new or not what they were, and those whose NICs are concerned by what differs."""
+        if any(getattr(world, name) != getattr(self._world, name) for name in _CONCERNS_ALL):
+            self._ranked = {}
+        touched, addresses, known = _touched(self._world, world), self._addresses(world.addresses), self._ranked
+        self._ranked, self._world = {}, world
+        for port in self._sorted(world.ports):
+            ranked = known.get(port.uuid)
+            if ranked is None or ranked.bound.port is not port or nic_id(port.iface_id or "") in touched:
+                ranked = _Ranked.of(_judge(*_facts(world, port, addresses)))
+            self._ranked[port.uuid] = ranked
+
+
+_CONCERNS_ALL = ("host", "uplinks", "live", "claimed", "groups", "pods")
+"""What of a world may concern any port."""
+
+
+def _touched(old: World, new: World) -> set[str]:
+    """The NICs that differ themselves, or in their addresses or VMs."""
+    vms = {vm.id for part in changes(old.vms, new.vms) for vm in part}
+    rows = {row.nic for part in difference(old.addresses, new.addresses) for row in part}
+    nics = {nic.id for part in changes(old.nics, new.nics) for nic in part}
+    return rows | nics | ({nic.id for nic in new.nics.values() if nic.vm in vms} if vms else set())
+
+
+def _by_name(ports: Iterable[LocalPort]) -> list[LocalPort]:
+    return sorted(ports, key=attrgetter("name", "uuid"))
 
 
 def parse_mac(text: str) -> int | None:
@@ -218,12 +247,17 @@ class _Ranked:
         return cls(bound, first, tuple(_claims(bound)))
 
 
-def _exclusive(ranked: list[_Ranked]) -> Iterator[Bound]:
-    """Every NIC, MAC, number and address belongs to one port only."""
-    claims = [claim for one in ranked for claim in one.claims]
+def _exclusive(ranked: Collection[_Ranked]) -> tuple[Bound, ...]:
+    """Every NIC, MAC, number and address belongs to one port only. The order stays."""
+    claims = list(chain.from_iterable(map(attrgetter("claims"), ranked)))
     if len(set(claims)) == len(claims):
-        yield from (one.bound for one in ranked)
-        return
+        return tuple(map(attrgetter("bound"), ranked))
+    settled = {one.port.uuid: one for one in _settled(ranked)}
+    return tuple(settled[one.bound.port.uuid] for one in ranked)
+
+
+def _settled(ranked: Iterable[_Ranked]) -> Iterator[Bound]:
+    """Who has a right to what it claims, has it; the others are closed."""
     holders: dict[str, str] = {}
     for one in sorted(ranked, key=lambda one: one.precedence):
         lost = next((f"{claim} belongs to port {holders[claim]}" for claim in one.claims if claim in holders), "")

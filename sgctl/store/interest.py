@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 
 from sgctl.memo import Last
 from sgctl.model import Account, Address, Cloud, Cut, Group, Handover, Host, Member, Nic, Pod, Range, Rule, Vm, Zone
@@ -55,6 +57,7 @@ class Conditions:
 
     def __init__(self) -> None:
         self._about = Last(_About.of)
+        self._nic_clauses, self._vm_clauses = Last(partial(_any, "nic")), Last(partial(_any, "_uuid"))
 
     def of(self, watch: Watch | None, replica: Replica) -> Mapping[Kind, Json]:
         """The conditions that follow from this interest and these rows."""
@@ -69,14 +72,15 @@ class Conditions:
         groups = about.groups | peers
         accounts = about.accounts | {group.account for id in groups if (group := replica.get(Group, id))}
         zones = {pod.zone for id in about.pods if (pod := replica.get(Pod, id))}
+        nic_clauses, vm_clauses = self._nic_clauses(about.nics), self._vm_clauses(about.vms)
         left = {row.nic for row in replica.find(Handover, host=watch.host) if row.nic}
         clauses: dict[Kind, list[Json]] = {
             Host: [["name", "==", name] for name in sorted(about.hosts | {watch.host})],
             Nic: [["host", "==", watch.host], *_any("_uuid", named | left.difference(ids))],
-            Handover: [["host", "==", watch.host], *about.nic_clauses],
-            Address: about.nic_clauses,
+            Handover: [["host", "==", watch.host], *nic_clauses],
+            Address: nic_clauses,
             Member: _any("group", peers),
-            Vm: about.vm_clauses,
+            Vm: vm_clauses,
             Pod: _any("_uuid", about.pods),
             Range: _any("pod", about.pods),
             Zone: _any("_uuid", zones),
@@ -95,18 +99,18 @@ class _About:
     pods: frozenset[str]
     accounts: frozenset[str]
     hosts: frozenset[str]
-    nic_clauses: list[Json]
-    vm_clauses: list[Json]
+    nics: frozenset[str]
+    vms: frozenset[str]
 
     @classmethod
     def of(cls, nics: tuple[Nic, ...]) -> _About:
         return cls(
-            groups=frozenset().union(*{nic.groups for nic in nics}),
-            pods=frozenset(nic.pod for nic in nics),
-            accounts=frozenset(nic.account for nic in nics),
-            hosts=frozenset(nic.host for nic in nics if nic.host),
-            nic_clauses=_any("nic", (nic.id for nic in nics)),
-            vm_clauses=_any("_uuid", {nic.vm for nic in nics}),
+            groups=frozenset().union(*set(map(attrgetter("groups"), nics))),
+            pods=frozenset(map(attrgetter("pod"), nics)),
+            accounts=frozenset(map(attrgetter("account"), nics)),
+            hosts=frozenset(map(attrgetter("host"), nics)) - {""},
+            nics=frozenset(map(attrgetter("id"), nics)),
+            vms=frozenset(map(attrgetter("vm"), nics)),
         )
 
 
