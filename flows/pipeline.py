@@ -26,8 +26,9 @@ def build(unit: Unit, bridge: Bridge) -> tuple[Flow, ...]:
 
     Each flow has its owner, and a note: why it is there, or the reason of its drop.
     """
+    owner = unit.owner
     return tuple(
-        Flow(flow.table, flow.priority, flow.match, flow.actions, unit.owner, flow.note, expires=flow.expires)
+        Flow(flow.table, flow.priority, flow.match, flow.actions, owner, flow.note, expires=flow.expires)
         for flow in _flows(unit, bridge)
     )
 

@@ -77,9 +77,14 @@ def plan(desired: Mapping[int, Flow], installed: Installed, learned: frozenset[i
     others = installed.keys() - desired.keys() - learned
     deletes = [(cookie, installed[cookie]) for cookie in others if ours(cookie)]
     foreign = len(others) - len(deletes)
-    adds.sort(key=lambda flow: (-flow.table, -flow.priority, flow.cookie))
+    adds.sort(key=_order)
     deletes.sort(key=lambda one: (one[1], one[0]))
     return Plan(tuple(adds), tuple(deletes), foreign)
+
+
+def _order(flow: Flow) -> int:
+    """Deepest table and highest priority first, then by cookie; one number is compared faster than three."""
+    return flow.cookie - ((flow.table << 16 | flow.priority) << 64)
 
 
 class Unbuildable(Exception):

@@ -7,7 +7,9 @@ One thread waits, another brings in what the switch says.  Under eventlet both a
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from threading import Condition
+from time import sleep
 from typing import Protocol
 
 from sgctl.openflow import messages, replies
@@ -56,7 +58,13 @@ class Conversation:
 
     def send(self, *requests: bytes) -> None:
         """Send requests; raises SwitchGone if the connection is lost."""
-        for chunk in messages.chunks(requests):
+        self.stream(requests)
+
+    def stream(self, requests: Iterable[bytes]) -> None:
+        """Send requests as they are made, so that the switch can begin with the first; raises SwitchGone as `send`."""
+        for count, chunk in enumerate(messages.chunks(requests)):
+            if count:
+                sleep(0)  # The thread that sends gets its turn.
             if self._lost or not self._channel.send(chunk):
                 raise SwitchGone("the connection to the switch is lost")
 

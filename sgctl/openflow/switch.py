@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 from flows.flow import Action, Flow, Output
 from flows.meters import FIRST, LAST, MeterSpec
@@ -103,33 +104,25 @@ class Switch:
         count = len(adds) + len(deletes) + len(removals)
         deadline = self._deadline + count / FLOWS_PER_SECOND
         with self._conversation(count + 3) as talk:
-            bundle = talk.first
-            mods = self._encoded(adds, deletes, talk)
-            mods = [*_removals(removals, talk, len(mods)), *mods]
-            opening = messages.bundle_control(messages.OPEN, bundle, talk.xid(count))
-            members = (messages.bundle_add(bundle, mod) for mod in mods)
-            talk.send(opening, *members, messages.barrier(talk.xid(count + 1)))
+            bundle, impossible = talk.first, dict[Flow, str]()
+            mods = chain(
+                _removals(removals, talk, len(adds) + len(deletes)),
+                _additions(adds, talk, impossible),
+                _deletions(deletes, talk, len(adds)),
+            )
+            talk.stream(chain(
+                (messages.bundle_control(messages.OPEN, bundle, talk.xid(count)),),
+                (messages.bundle_add(bundle, mod) for mod in mods),
+                (messages.barrier(talk.xid(count + 1)),),
+            ))  # fmt: skip
             # A bundle with a refused message would commit the others: look before.
             self._answer(talk, count + 1, deadline)
-            step = messages.DISCARD if talk.errors else messages.COMMIT
+            step = messages.DISCARD if talk.errors or impossible else messages.COMMIT
             talk.send(messages.bundle_control(step, bundle, talk.xid(count + 2)))
             talk.answer(count + 2, deadline)
+            if impossible:
+                raise Refused(impossible)
             self._check(talk, adds)
-
-    @staticmethod
-    def _encoded(adds: Sequence[Flow], deletes: Sequence[tuple[int, int]], talk: Conversation) -> list[bytes]:
-        encoded: list[bytes] = []
-        impossible: dict[Flow, str] = {}
-        for index, flow in enumerate(adds):
-            try:
-                encoded.append(encode.flow_mod(flow, talk.xid(index)))
-            except encode.INEXPRESSIBLE as error:
-                impossible[flow] = f"cannot be expressed in OpenFlow: {error}"
-        if impossible:
-            raise Refused(impossible)
-        start = len(adds)
-        encoded += (encode.flow_delete(cookie, table, talk.xid(start + i)) for i, (cookie, table) in enumerate(deletes))
-        return encoded
 
     @staticmethod
     def _check(talk: Conversation, adds: Sequence[Flow]) -> None:
@@ -235,8 +228,20 @@ class Switch:
         return answers
 
 
-def _removals(removals: Sequence[Entry], talk: Conversation, start: int) -> list[bytes]:
-    return [
-        encode.flow_removal(one.cookie, one.table, one.priority, one.match, talk.xid(start + index))
-        for index, one in enumerate(removals)
-    ]
+def _additions(adds: Sequence[Flow], talk: Conversation, impossible: dict[Flow, str]) -> Iterator[bytes]:
+    """Encoded flows; those that cannot be encoded are left out and noted."""
+    for index, flow in enumerate(adds):
+        try:
+            yield encode.flow_mod(flow, talk.xid(index))
+        except encode.INEXPRESSIBLE as error:
+            impossible[flow] = f"cannot be expressed in OpenFlow: {error}"
+
+
+def _deletions(deletes: Sequence[tuple[int, int]], talk: Conversation, start: int) -> Iterator[bytes]:
+    for index, (cookie, table) in enumerate(deletes, start):
+        yield encode.flow_delete(cookie, table, talk.xid(index))
+
+
+def _removals(removals: Sequence[Entry], talk: Conversation, start: int) -> Iterator[bytes]:
+    for index, one in enumerate(removals, start):
+        yield encode.flow_removal(one.cookie, one.table, one.priority, one.match, talk.xid(index))

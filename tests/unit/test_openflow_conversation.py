@@ -27,6 +27,7 @@ class Wire:
     def __init__(self, *, first: int = 100) -> None:
         self.next = first
         self.sent: list[tuple[int, int]] = []
+        self.steps: list[int] = []
         self.closed = False
         self.up = True
         self.answer: Callable[[int, int], bytes | None] = answer
@@ -40,6 +41,8 @@ class Wire:
         while self.up and data:
             _version, kind, size, xid = unpack_from("!BBHI", data)
             self.sent.append((kind, xid))
+            if kind == messages.BUNDLE_CONTROL:
+                self.steps += unpack_from("!H", data, 12)
             reply = self.answer(kind, xid)
             if reply is not None:
                 self.switch.receive(reply[1], xid, reply)
@@ -84,17 +87,17 @@ def test_a_refused_message_discards_the_bundle() -> None:
     with pytest.raises(Refused, match="BAD_PREREQ") as raised:
         wire.switch.apply([DROP, other], [(5, 1)])
     assert raised.value.flows == (other,)
-    assert kinds(wire)[-1] == messages.BUNDLE_CONTROL
-    assert messages.COMMIT not in kinds(wire)
+    assert wire.steps == [messages.OPEN, messages.DISCARD]
 
 
-def test_what_cannot_be_expressed_is_not_sent() -> None:
+def test_what_cannot_be_expressed_discards_the_bundle() -> None:
     wire = Wire()
     bad = [Flow(1, 2, Match(), (Output(-1),)), Flow(1, 3, Match(), (Output(1 << 40),))]
     with pytest.raises(Refused, match="1 more") as raised:
         wire.switch.apply([DROP, *bad])
     assert raised.value.flows == tuple(bad)
-    assert wire.sent == []
+    assert kinds(wire).count(messages.BUNDLE_ADD) == 1
+    assert wire.steps == [messages.OPEN, messages.DISCARD]
 
 
 def test_a_refused_delete_or_control_is_an_error() -> None:
