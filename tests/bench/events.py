@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from tests.bench import usage
@@ -167,6 +168,18 @@ class Course:
                 self.system.ports.unplug(machine.name)
         self._say("port added", plugged)
         self._say("port removed", unplugged)
+        self.facts["switch's pause for a port ms"] = 1000 * median(self._pause() for _ in range(self.repeat))
+
+    def _pause(self) -> float:
+        """The longest time that the switch answers nobody after a port that is no VM's has gone."""
+        self.system.ports.plug({"unused": {}})
+        self.system.ports.wait_numbered(["unused"])
+        time.sleep(QUIET)
+        self.system.ports.unplug("unused")
+        until, longest = time.perf_counter() + QUIET, 0.0
+        while time.perf_counter() < until:
+            longest = max(longest, self.watch.ask())
+        return longest
 
     def addresses(self) -> None:
         """Secondary addresses of running VMs."""

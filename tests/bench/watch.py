@@ -30,7 +30,7 @@ class FlowWatch:
         self.last = 0.0
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(management))
-        self._ready = threading.Event()
+        self._ready, self._answered = threading.Event(), threading.Event()
         self._send(_HELLO)
         request = _STATS.pack(_VENDOR, 0, _NICIRA, _FLOW_MONITOR)
         self._send(_STATS_REQUEST, request + _REQUEST.pack(1, _ADDS_DELETES_MODIFIES, _NO_PORT, 0, _ALL_TABLES))
@@ -51,6 +51,15 @@ class FlowWatch:
                 raise TimeoutError(f"the switch's flows have not settled: {dict(self.counts)}")
             time.sleep(quiet / 10)
 
+    def ask(self) -> float:
+        """How many seconds the switch takes to answer an echo request."""
+        self._answered.clear()
+        started = time.perf_counter()
+        self._send(_ECHO_REQUEST)
+        if not self._answered.wait(5):
+            raise TimeoutError("the switch does not answer")
+        return time.perf_counter() - started
+
     def close(self) -> None:
         """End it."""
         self._socket.close()
@@ -65,6 +74,8 @@ class FlowWatch:
             body = stream.read(length - _HEADER.size)
             if kind == _ECHO_REQUEST:
                 self._send(_ECHO_REPLY, body, xid)
+            elif kind == _ECHO_REPLY:
+                self._answered.set()
             elif kind == _STATS_REPLY:
                 self._take(body[_STATS.size :])
                 self._ready.set()
