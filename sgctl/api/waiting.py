@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Any
 
 from eventlet import Timeout
@@ -16,10 +17,10 @@ Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class Front:
-    """A WSGI application in front of one that comes later: clients wait for it, but only for so many seconds."""
+    """A WSGI application in front of one that comes later: clients wait for it in the first seconds, then no longer."""
 
     def __init__(self, patience: float) -> None:
-        self._patience, self._opened = patience, Event()
+        self._until, self._opened = monotonic() + patience, Event()
 
     def open(self, application: Wsgi) -> None:
         """From now on this one answers, also those who wait."""
@@ -27,9 +28,13 @@ class Front:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """WSGI (PEP 3333)."""
-        application: Wsgi | None = None
-        with Timeout(self._patience, False):
-            application = self._opened.wait()
-        if application is None:
-            application = envelope.failure(EarlyError(Code.UNAVAILABLE, "the database is not available"), None)
+        if not self._opened.ready():
+            with Timeout(max(self._until - monotonic(), 0), False):
+                self._opened.wait()
+        application: Wsgi = self._opened.wait() if self._opened.ready() else _refusal()
         return application(environ, start_response)
+
+
+def _refusal() -> Wsgi:
+    refusal: Wsgi = envelope.failure(EarlyError(Code.UNAVAILABLE, "the database is not available"), None)
+    return refusal
