@@ -16,7 +16,7 @@ from flows.meters import MeterSpec, meters
 from sgctl.config import Settings
 from sgctl.memo import changes
 from sgctl.openflow.conntrack import ConntrackReader
-from sgctl.openflow.errors import SwitchError, SwitchGone
+from sgctl.openflow.errors import SwitchError
 from sgctl.openflow.meters import Change
 from sgctl.openflow.switch import Switch
 from sgctl.world import Decision, World
@@ -32,6 +32,7 @@ class Bounds:
         self._protection = settings.protection
         self._control = ConntrackReader(settings.rundir, settings.bridge)
         self._possible = True
+        self._trouble = ""
         self._installed: dict[int, MeterSpec] = {}
         self._bridge = Bridge(())
         self._units: Mapping[str, Unit] = {}
@@ -48,10 +49,12 @@ class Bounds:
         self._open |= self._installed.keys() | self.wanted.keys()
         try:
             self._control.bound(ZONE, self._protection.connections)
-        except SwitchGone:
-            raise
+            self._trouble = ""
         except SwitchError as error:
-            LOG.error("the switch does not bound connections: %s", error)
+            # The flows are what matters: they do not wait for this.
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                LOG.error("the switch does not bound connections: %s", error)
 
     def possible(self, world: World) -> World:
         """The world with the limits of its ports, if the switch can keep them."""

@@ -13,6 +13,7 @@ import re
 import socket
 from collections.abc import Collection, Iterator
 from ipaddress import ip_address
+from itertools import chain
 from pathlib import Path
 
 from sgctl.handover import Entry
@@ -29,6 +30,8 @@ _ENTRY = re.compile(
 )
 _REST = re.compile(r",(timeout|mark|labels)=(0x[0-9a-f]+|\d+)")
 _FINISHED = ("state=TIME_WAIT", "state=CLOSED")
+#: What other programs with a control socket, such as ovsdb-server, say of our commands.
+_FOREIGN = "is not a valid command"
 
 
 def parse(text: str, addresses: Collection[str] | None, *, finished: bool = False) -> Iterator[Entry]:
@@ -65,6 +68,7 @@ class ConntrackReader:
 
     def __init__(self, rundir: Path, bridge: str, *, deadline: float = DEADLINE) -> None:
         self._rundir, self._bridge, self._deadline = rundir, bridge, deadline
+        self._known: Path | None = None
 
     def entries(self, zone: int, addresses: Collection[str], *, finished: bool = False) -> list[Entry]:
         """The connections of a zone that have one of these addresses; TCP's that are over only if `finished`.
@@ -113,28 +117,44 @@ class ConntrackReader:
 
     def _ask(self, command: str, *arguments: str) -> str:
         """The answer to a command."""
-        request = json.dumps({"id": 0, "method": command, "params": arguments}).encode()
-        path = self._control()
-        try:
-            with socket.socket(socket.AF_UNIX) as control:
-                control.settimeout(self._deadline)
-                control.connect(str(path))
-                control.sendall(request)
-                answer = _answer(control)
-        except OSError as error:
-            raise SwitchGone(f"ovs-vswitchd's control socket {path}: {error.strerror or error}") from error
-        if answer["error"] is not None:
-            raise SwitchError(f"{command}: {str(answer['error']).strip()}")
-        return str(answer["result"])
+        for path in self._candidates():
+            try:
+                answer = _request(path, command, arguments, self._deadline)
+            except OSError:
+                self._known = None
+                continue
+            error = str(answer["error"] or "").strip()
+            if _FOREIGN in error:
+                continue
+            self._known = path
+            if error:
+                raise SwitchError(f"{command}: {error}")
+            return str(answer["result"])
+        raise SwitchGone(f"no control socket of ovs-vswitchd answers in {self._rundir} (ovs-vswitchd.PID.ctl or *.ctl)")
 
-    def _control(self) -> Path:
-        """ovs-vswitchd's control socket, which has its process id in its name unless somebody chose another."""
+    def _candidates(self) -> Iterator[Path]:
+        """Where it may listen: where it did, by its process id, else by a name that somebody has chosen."""
+        tried: set[Path | None] = {None}
+        for path in chain((self._known,), self._by_pid(), sorted(self._rundir.glob("*.ctl"))):
+            if path is not None and path not in tried:
+                tried.add(path)
+                yield path
+
+    def _by_pid(self) -> Iterator[Path]:
         try:
             pid = (self._rundir / "ovs-vswitchd.pid").read_text().strip()
-        except FileNotFoundError as error:
-            raise SwitchGone(f"ovs-vswitchd does not run: {error}") from error
-        usual = self._rundir / f"ovs-vswitchd.{pid}.ctl"
-        return usual if usual.exists() else self._rundir / "ovs-vswitchd.ctl"
+        except OSError:
+            return
+        yield self._rundir / f"ovs-vswitchd.{pid}.ctl"
+
+
+def _request(path: Path, command: str, arguments: tuple[str, ...], deadline: float) -> dict[str, object]:
+    request = json.dumps({"id": 0, "method": command, "params": arguments}).encode()
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(deadline)
+        control.connect(str(path))
+        control.sendall(request)
+        return _answer(control)
 
 
 def _answer(control: socket.socket) -> dict[str, object]:
