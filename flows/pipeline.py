@@ -21,16 +21,20 @@ from flows.stages import classifier, connections, guards, neighbours, output, pe
 from flows.tables import TABLES
 
 
-def build(unit: Unit, bridge: Bridge) -> tuple[Flow, ...]:
+def build(unit: Unit, bridge: Bridge, scope: int = 0) -> tuple[Flow, ...]:
     """All flows that `unit` owns on `bridge`: a function of these two values alone.
 
-    Each flow has its owner, and a note: why it is there, or the reason of its drop.
+    Each flow has its owner, and a note: why it is there, or the reason of its drop. With a `scope`, the owner's part of
+    cookies, it also has its cookie.
     """
     owner = unit.owner
     return tuple(
-        Flow(flow.table, flow.priority, flow.match, flow.actions, owner, flow.note, expires=flow.expires)
+        Flow(
+            flow.table, flow.priority, flow.match, flow.actions, owner, flow.note,
+            scope and scope | flow.digest(), flow.expires,
+        )
         for flow in _flows(unit, bridge)
-    )
+    )  # fmt: skip
 
 
 def _flows(unit: Unit, bridge: Bridge) -> Iterator[Flow]:

@@ -100,7 +100,10 @@ class Compiler:
     """Turns units into desired flows and remembers, per owner, what it has built: equal units are not built again."""
 
     def __init__(self, build: Build) -> None:
-        """`build` must be a function of the unit alone; a new one means a new compiler."""
+        """`build` must be a function of the unit alone; a new one means a new compiler.
+
+        Flows that it makes without cookies get theirs here, which takes longer.
+        """
         self._build = build
         self._units: dict[str, Unit] = {}
         self._compiled: Mapping[str, Unit] = self._units
@@ -160,7 +163,7 @@ class Compiler:
 
     def _learn(self, owner: str, unit: Unit) -> None:
         try:
-            flows = tuple(_marked(flow) for flow in self._build(unit))
+            flows = tuple(flow if flow.cookie else _marked(flow) for flow in self._build(unit))
         except ValueError as error:
             raise Unbuildable(unit, str(error)) from error
         self._units[owner] = unit

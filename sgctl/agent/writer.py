@@ -36,7 +36,7 @@ from sgctl.memo import difference
 from sgctl.openflow.errors import Refused, SwitchGone
 from sgctl.openflow.switch import Switch
 from sgctl.policy import Decider
-from sgctl.reconcile import Compiler, Plan, Unbuildable
+from sgctl.reconcile import Compiler, Plan, Unbuildable, scope
 from sgctl.world import Decision, Refusal, World
 
 LOG = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ class Writer:
         self._built += 1
         if self._built % BREATH == 0:
             sleep(0)
-        return build(unit, self._bridge)
+        return build(unit, self._bridge, scope(unit.owner))
 
     def _apply(
         self,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flows.inputs import Peer
 from flows.pipeline import build
 from sgctl.policy import Decider, decide
-from sgctl.reconcile import Compiler, plan
+from sgctl.reconcile import Compiler, cookie_of, plan, scope
 from sgctl.world import Decision, Refusal, World
 from tests.unit.test_policy_worlds import BRIDGE, NAMES, worlds
 from tests.unit.worlds import cidr_rule, member, peer_rule, port, uid, world
@@ -58,6 +58,14 @@ CLOUD = world(
     ports=(port("web1", 1), port("web2", 2)),
     rules=(peer_rule("r", "web", "nagios"),),
 )
+
+
+def test_flows_are_built_with_the_cookies_that_they_would_get() -> None:
+    units = decide(CLOUD).units
+    for unit in units.values():
+        with_cookies = build(unit, BRIDGE, scope(unit.owner))
+        assert with_cookies == build(unit, BRIDGE)
+        assert [flow.cookie for flow in with_cookies] == [cookie_of(flow) for flow in build(unit, BRIDGE)]
 
 
 def changed(before: World, after: World) -> set[str]:
