@@ -25,7 +25,10 @@ class ManagerEnded(Exception):
 
 
 class Manager:
-    """One `sgctl-manager` process, started at once; `restart` keeps its options and its state directory."""
+    """One `sgctl-manager` process, started at once; `restart` keeps its options and its state directory.
+
+    environment: that of its next start.
+    """
 
     def __init__(
         self, lab: Lab, namespace: Namespace, name: str, options: Sequence[str], *,
@@ -36,7 +39,7 @@ class Manager:
         self.directory = lab.subdirectory(f"manager-{name}")
         self.log = self.directory / "manager.log"
         self.admin_port = admin_port
-        self._environment = {**os.environ, **(environment or {})}
+        self.environment = {**os.environ, **(environment or {})}
         self._options = [f"--state-dir={self.directory}", f"--admin-port={admin_port}", *options]
         self.start()
 
@@ -49,7 +52,7 @@ class Manager:
         """Start it; does not wait."""
         with self.log.open("a") as log:
             self.process = self.namespace.popen(
-                PROGRAM, *self._options, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                PROGRAM, *self._options, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     def tail(self) -> str:

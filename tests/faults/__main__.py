@@ -12,7 +12,7 @@ from random import Random
 from time import monotonic, time
 
 from devstack.lab import Lab
-from tests.faults import catalogue, database
+from tests.faults import catalogue, clock, database
 from tests.faults.harness import Harness, harness
 from tests.faults.scene import dice, scene
 from tests.faults.sequence import FAULTS, shuffled
@@ -26,7 +26,7 @@ def soak(harness: Harness, chance: Random, seconds: float) -> None:
     """Faults until the time is over."""
     usage = Usage(harness.scene)
     ends = monotonic() + seconds
-    every = (*FAULTS, *catalogue.MORE, *database.MORE)
+    every = (*FAULTS, *catalogue.MORE, *database.MORE, *clock.CLOCK)
     for number, fault in enumerate(shuffled(every, chance)):
         if monotonic() > ends:
             return
@@ -42,7 +42,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="how long (default: %(default)s)")
     options = parser.parse_args()
     chance = dice(options.seed)
-    with Lab() as lab, scene(lab) as made, database.small_disk(made.keeper), harness(made) as found:
+    with (
+        Lab() as lab, scene(lab) as made, clock.own_clocks(made), database.small_disk(made.keeper),
+        harness(made) as found,
+    ):  # fmt: skip
         soak(found, chance, options.minutes * 60)
     return 0
 
