@@ -14,7 +14,7 @@ PACKAGES := openvswitch-switch iproute2 iputils-ping util-linux dnsmasq-base bus
 WORKERS ?= 2
 SHELL_FILES := .ci/run devstack/guest-kernel.sh devstack/plugin.sh devstack/settings $(wildcard devstack/lab/*.sh)
 
-.PHONY: help setup demo lab lab-down test soak soak-api clients bench lint clean
+.PHONY: help setup demo lab lab-down test soak soak-api mutants clients bench lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ soak: setup  ## random faults under traffic (SEED=…, MINUTES=10)
 
 soak-api: setup  ## a hundred thousand API requests, honest and hostile (REQUESTS=…, SEED=…)
 	$(PYTHON) -W ignore -m tests.functional.api_soak $(or $(REQUESTS),100000) $(or $(SEED),1)
+
+mutants: setup  ## do the unit tests notice deliberate bugs in flows, policy and reconciliation?
+	$(PYTHON) -m tests.mutants
 
 clients: setup  ## the API tried by other people's clients, Ansible among them (downloads it)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[test,clients]'

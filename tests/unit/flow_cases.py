@@ -43,6 +43,7 @@ from tests.unit.flow_cast import (
     ns,
     one,
     outside,
+    rarp,
     raw,
     router_link,
     rs,
@@ -51,6 +52,7 @@ from tests.unit.flow_cast import (
     server6,
     stranger,
     stranger6,
+    twice,
     unicast_ns,
 )
 from tests.unit.flow_world import BLANK, CLIENT, FAR, SERVER
@@ -86,6 +88,8 @@ ARP: dict[str, Case] = {
     "VM's MAC from the wire": one(Packet.arp(behind(server.mac, stranger), client.ip), U),
     "RARP with its own MAC": one(Packet.rarp(client.mac), C, U),
     "RARP with another's MAC inside": one(Packet.rarp(client.mac, sha=server.mac), C),
+    "RARP from another's MAC": one(rarp(client.mac, sha=server.mac), C),
+    "RARP about another's MAC": one(rarp(client.mac, tha=server.mac), C),
     "RARP reply": one(Packet.rarp(client.mac, op=4), C),
     "RARP from the wire": one(Packet.rarp(stranger.mac), U),
     "RARP of a VM without address": one(Packet.rarp(BLANK.mac), B),
@@ -100,6 +104,7 @@ DISCOVERY: dict[str, Case] = {
     "ask one host on the wire again": one(unicast_ns(client6, stranger6), C, U),
     "ask beyond the subnet": one(unicast_ns(client6, at(ROUTER_MAC, "2001:db8::1")), C),
     "ask with another's option": one(ns(client6, server6, server6.mac), C),
+    "ask with options twice": one(twice(ns(client6, server6, client6.mac)), C),
     "ask from another's address": one(ns(behind(client6.mac, caged6), server6, client6.mac), C),
     "ask through a router": one(changed(ns(client6, server6), HOP_LIMIT, b"\x40"), C),
     "detect its own address": one(ns(nobody6, client6), C, U),
@@ -133,11 +138,15 @@ DISCOVERY: dict[str, Case] = {
     "asked from the wire by one": one(unicast_ns(stranger6, client6), U, C),
     "asked from the wire for nobody here": one(ns(stranger6, "fd00:1::200"), U),
     "detected from the wire": one(ns(at(LISTENER_MAC, "::"), client6), U, C),
+    "asked from the wire with options twice": one(twice(ns(behind(LISTENER_MAC, server6), client6, LISTENER_MAC)), U),
     "answered from the wire": one(na(stranger6, client6, stranger6, stranger6.mac), U, C),
     "announced from the wire": one(na(stranger6, nodes, stranger6, stranger6.mac), U),
     "VM's address asks from the wire": one(ns(behind(LISTENER_MAC, server6), client6), U),
     "VM's link-local address asks from the wire": one(ns(behind(LISTENER_MAC, link(SERVER)), client6), U),
     "VM's address advertised from the wire": one(na(stranger6, client6, server6, LISTENER_MAC), U),
+    "VM's address advertised from the wire with options twice": one(
+        twice(na(stranger6, client6, server6, LISTENER_MAC)), U
+    ),
     "router advertisement": one(Packet.router_advertisement(router_link), U, C, S, G, F, B),
     "router advertisement to one": one(Packet.icmp6(router_link, link(CLIENT), 134, rest=bytes(12), ttl=255), U, C),
     "router advertisement through a router": one(
@@ -166,6 +175,7 @@ SERVERS: dict[str, Case] = {
     "lease of a stranger": one(Packet.dhcp(stranger, client, from_server=True), U),
     "renewal": (hop(Packet.dhcp(client, dhcp), C, U), hop(Packet.dhcp(dhcp, client, from_server=True), U, C)),
     "renewal where egress is closed": one(Packet.dhcp(caged, dhcp), G, U),
+    "renewal with another pod's server": one(Packet.dhcp(far, behind(ROUTER_MAC, dhcp)), F),
     "renewal with a stranger": one(Packet.dhcp(client, stranger), C),
     "request to a VM": one(Packet.dhcp(client, caged), C),
     "broadcast lease of a VM": one(Packet.dhcp(client, everyone, from_server=True), C),
@@ -190,6 +200,7 @@ SERVERS: dict[str, Case] = {
     "DNS by TCP where egress is closed": one(Packet.tcp(caged, dhcp, 53), G, U),
     "DNS by IPv6 where egress is closed": one(Packet.udp(caged6, dhcp6, 53), G, U),
     "DNS to a stranger where egress is closed": one(Packet.udp(caged, stranger, 53), G),
+    "DNS to another pod's resolver where egress is closed": one(Packet.udp(caged, at(ROUTER_MAC, "10.2.0.2"), 53), G),
     "another service of the resolver": one(Packet.tcp(caged, dhcp, 80), G),
 }
 
@@ -202,6 +213,9 @@ STRANGE: dict[str, Case] = {
     "LLC": one(raw(CLIENT.mac, SERVER.mac, 0x26, b"\x42\x42\x03" + bytes(43)), C),
     "LLDP": one(raw(CLIENT.mac, 0x0180C200000E, 0x88CC), C),
     "STP": one(raw(CLIENT.mac, 0x0180C2000000, 0x26, b"\x42\x42\x03" + bytes(43)), C),
+    "MLD report to bridges": one(
+        Packet.icmp6(link(CLIENT), at(0x0180C200000E, "ff02::16"), 143, rest=bytes(4), ttl=1), C
+    ),
     "PPPoE": one(raw(CLIENT.mac, BROADCAST, 0x8863), C),
     "MPLS": one(raw(CLIENT.mac, SERVER.mac, 0x8847), C),
     "MPLS from the wire": one(raw(ROUTER_MAC, CLIENT.mac, 0x8847), U),
@@ -214,8 +228,10 @@ STRANGE: dict[str, Case] = {
     "no address": one(Packet.udp(nobody, stranger, 99), C),
     "data from a link-local address": one(Packet.udp(link(CLIENT), router_link, 99), C),
     "data to a link-local address": one(Packet.udp(client6, router_link, 99), C),
+    "data to an unusual link-local address": one(Packet.udp(client6, at(ROUTER_MAC, "febf::1"), 99), C),
     "a VM without address": one(Packet.udp(at(BLANK.mac, "10.1.0.15"), stranger, 99), B),
     "IPv6 where the pod has none": one(rs(link(FAR)), F),
+    "IPv6 from nobody where the pod has none": one(rs(at(FAR.mac, "::")), F),
     "broadcast": one(Packet.udp(client, everyone, 99), C),
     "subnet broadcast": one(Packet.udp(client, at(BROADCAST, "10.1.0.255"), 99), C),
     "subnet broadcast to a router": one(Packet.udp(client, at(ROUTER_MAC, "10.1.0.255"), 99), C),
@@ -230,6 +246,7 @@ STRANGE: dict[str, Case] = {
     "unknown MAC from the wire": one(Packet.tcp(stranger, at(0x02000000AA77, "10.1.0.12"), 80), U),
     "another address behind a VM's MAC": one(Packet.tcp(client, at(SERVER.mac, "10.1.0.9"), 80), C),
     "an allowed address behind a VM's MAC": one(Packet.tcp(caged, at(SERVER.mac, "10.1.0.9"), 80), G),
+    "a VM's address behind another VM's MAC": one(Packet.tcp(client, behind(SERVER.mac, caged), 80), C),
     "another address behind a VM's MAC, from the wire": one(Packet.tcp(stranger, at(SERVER.mac, "10.1.0.9"), 80), U),
     "VM's address from the wire": one(Packet.tcp(behind(LISTENER_MAC, client), server, 80), U),
     "VM's IPv6 address from the wire": one(Packet.tcp(behind(LISTENER_MAC, client6), server6, 80), U),

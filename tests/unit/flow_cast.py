@@ -115,3 +115,19 @@ def behind_hop_by_hop(packet: Packet) -> Packet:
 
 def raw(src: int, dst: int, kind: int, payload: bytes = bytes(46)) -> Packet:
     return Packet.parse(frames.ethernet(dst, src, kind, payload))
+
+
+def rarp(mac: int, *, sha: int | None = None, tha: int | None = None) -> Packet:
+    """A RARP request with another MAC in one place."""
+    nobody = ip_address("0.0.0.0")
+    message = frames.arp(3, mac if sha is None else sha, nobody, mac if tha is None else tha, nobody)
+    return raw(mac, BROADCAST, frames.ETH_RARP, message)
+
+
+def twice(packet: Packet) -> Packet:
+    """The same neighbour discovery with its link-layer option, which ends it, there twice."""
+    frame = bytearray(packet.frame)
+    option = bytes(frame[-8:])
+    length = struct.unpack_from("!H", frame, 18)[0]
+    struct.pack_into("!H", frame, 18, length + 8)
+    return Packet.parse(bytes(frame) + option)

@@ -10,7 +10,7 @@ import pytest
 from flows import fields as f
 from flows import lint
 from flows.bands import Band
-from flows.flow import Ct, Flow, Goto, Load, Match, OutputBits, Resubmit
+from flows.flow import Ct, CtClear, Flow, Goto, Load, Match, OutputBits, Resubmit
 from flows.inputs import Bridge
 from flows.tables import CLASSIFIER, COMMIT, DELIVER, LOCATE, OUTPUT, SERVICES, SOURCE_GUARD, STATE, TABLES
 from flows.terms import IPV4, UDP4
@@ -35,6 +35,12 @@ def test_every_table_drops_what_it_does_not_know() -> None:
 
 def test_every_flow_has_an_owner_and_a_note() -> None:
     assert all(flow.owner and flow.note for flow in flows_of())
+
+
+def test_frames_do_not_bring_conntrack_state_along() -> None:
+    first = [flow for flow in flows_of() if flow.table == CLASSIFIER.id]
+    let_in = [flow for flow in first if any(isinstance(action, Goto) for action in flow.actions)]
+    assert let_in and all(flow.actions[0] == CtClear() for flow in let_in)
 
 
 def flow(table: int, *terms: f.Term, do: tuple[object, ...] = (), note: str = "why") -> Flow:

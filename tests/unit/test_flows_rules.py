@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from flows import lint
 from flows.flow import Flow, Load
 from flows.inputs import Bridge, Policy, Rule, Service
+from flows.packet import End, Packet
 from flows.pipeline import build
 from flows.tables import EGRESS_RULES, INGRESS_RULES
-from tests.unit.flow_world import rule
+from flows.trace import Switch
+from tests.unit.flow_cast import S, U, server, server6, stranger, stranger6
+from tests.unit.flow_world import UNITS, WEB, flows_of, rule
 
 BRIDGE = Bridge(uplinks=(1,))
 REG_POLICY, REG_PEER = "reg3=0x1", "reg5=0x7"
@@ -144,3 +147,12 @@ def test_order_does_not_matter(rules: list[Rule], rng: object) -> None:
 
 def test_tables_of_a_direction() -> None:
     assert {flow.table for flow in ingress(rule(9, Service(), V4))} == {INGRESS_RULES.id}
+
+
+@pytest.mark.parametrize(("a", "b", "ports"), [(stranger, server, (67, 68)), (stranger6, server6, (546, 547))])
+def test_no_rule_lets_dhcp_in(a: End, b: End, ports: tuple[int, int]) -> None:
+    everything = Policy(WEB, egress_open=True, ingress=(rule(1, Service(), "0.0.0.0/0"), rule(2, Service(), "::/0")))
+    policies = {everything.owner: everything}
+    switch = Switch(flows_of([policies.get(unit.owner, unit) for unit in UNITS]))
+    assert switch.walk(Packet.udp(a, b, 69), U).outputs == (S,)
+    assert [switch.walk(Packet.udp(a, b, port), U).outputs for port in ports] == [(), ()]
