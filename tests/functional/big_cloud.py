@@ -33,9 +33,9 @@ def write(path: Path, size: int) -> None:
     """Make the file of a cloud with so many NICs."""
     dbfile.prepare(path)
     with path.open("ab") as file:
-        file.write(_record((ZONE, POD)))
+        file.write(record((ZONE, POD)))
         for start in range(0, size, PER_ACCOUNT):
-            file.write(_record(tuple(_account(start))))
+            file.write(record(tuple(_account(start))))
 
 
 def host(number: int) -> str:
@@ -69,8 +69,8 @@ def _account(start: int) -> Iterator[Row]:
         yield Member(id=member_id(group, address), group=group, nic=nic, address=address)
 
 
-def _record(rows: tuple[Row, ...]) -> bytes:
-    """One transaction of the log."""
+def record(rows: tuple[Row, ...]) -> bytes:
+    """One transaction of the file's log."""
     changed: Record = {}
     for row in rows:
         changed.setdefault(row.TABLE, {})[row.id] = tables()[type(row)].row(row)
