@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the control plane grows with the number of hypervisors: see tests/bench/SCALE.md.
 
-    .venv/bin/python -m tests.bench.scale [--nics 100000] [--agents 100] [--monitors 200] [--relays 2] [--repeat 10]
+    .venv/bin/python -m tests.bench.scale [--nics 100000] [--agents 200] [--monitors 1000] [--relays 2] [--repeat 10]
 
 Real ovsdb-servers, one of them the database, the others relays of it; behind the relays real agents without switches
 (`scale_agents`), many to a process, and light monitors with the same conditions (`scale_monitors`).
