@@ -7,6 +7,7 @@ What was there before is kept in the bridge's ``external_ids:sgctl-restore``, so
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,9 +61,9 @@ class _BridgeCommand(BaseCommand):  # type: ignore[misc]
             raise VSwitchError(f"there is no bridge {self.name}")
         self.change(txn, bridge)
 
+    @abstractmethod
     def change(self, txn: Any, bridge: Any) -> None:
         """Change the bridge's row."""
-        raise NotImplementedError
 
     def put(self, row: Any, column: str, value: Any) -> None:
         """Set a whole column, also of a new row, which has none yet; sets are given sorted."""
