@@ -10,9 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from sgctl.db.talk import Standing, Talk, TalkError
 from sgctl.dbfile import DATABASE
 from sgctl.dbserver import program
@@ -99,6 +96,9 @@ def _leader(servers: Sequence[Server]) -> str:
 
 def table(servers: Sequence[Server]) -> str:
     """For people."""
+    from rich.console import Console
+    from rich.table import Table
+
     shown = Table(box=None, pad_edge=False, header_style="")
     for head in ("remote", "role", "index", "schema", "id", "trouble"):
         shown.add_column(head, no_wrap=True)
