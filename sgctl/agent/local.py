@@ -32,6 +32,7 @@ class LocalBridge:
         self._prepared = False
         self._complaint = ""
         self._away_since = monotonic()
+        self._known = False
 
     def start(self, on_change: Callable[[], None]) -> None:
         """Begin to follow; `on_change` must only take note."""
@@ -50,14 +51,29 @@ class LocalBridge:
     def look(self) -> VSwitch | None:
         """The bridge as it is; None while its database is away or it does not exist."""
         if not self._switch.insync:
-            if monotonic() - self._away_since > PATIENCE:
-                self._complain(f"waiting for the switch's database {self._connection}")
+            self._miss()
             return None
-        self._away_since = monotonic()
+        self._greet()
         if not self._prepared:
             self._prepare()
         found = self._switch.snapshot()
         return found if found.datapath_id or found.ports else None
+
+    def _miss(self) -> None:
+        """Say once that the database is not there, and what of it."""
+        if self._known:
+            self._known, self._away_since = False, monotonic()
+            LOG.warning("the switch's database %s is lost: what is in force stays, but ports that come, go or change "
+                        "are not noticed until it is back", self._connection)  # fmt: skip
+        elif monotonic() - self._away_since > PATIENCE:
+            self._complain(f"waiting for the switch's database {self._connection}")
+
+    def _greet(self) -> None:
+        """Say once that it is there."""
+        if not self._known:
+            self._known, self._complaint = True, ""
+            LOG.info("the switch's database %s is followed, after %.1f s without it", self._connection,
+                     monotonic() - self._away_since)  # fmt: skip
 
     def _changed(self) -> None:
         self._prepared = False

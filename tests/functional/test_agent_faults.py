@@ -131,12 +131,15 @@ def test_an_agent_that_starts_without_the_sg_database_empties_nothing(rig: Rig, 
 def test_a_restarted_local_database_changes_nothing(rig: Rig, agent: Manager) -> None:
     before = rig.ages()
     rig.sandbox.stop("ovsdb-server", signal.SIGKILL)
+    eventually(lambda: "the switch's database unix:" in agent.log.read_text().partition(" is lost: ")[0])
     time.sleep(SETTLING)
     rig.sandbox.socket.unlink(missing_ok=True)
     rig.sandbox.start_database()
     rig.plug("nag1", 7)
     agent.wait_state("tap7", "active")
     assert set(before) - set(rig.ages()) == set()
+    assert agent.log.read_text().count(" is lost: ") == 1
+    assert agent.log.read_text().count(" is followed, after ") == 2
 
 
 def test_a_refused_port_is_closed_and_the_others_go_on(rig: Rig, agent: Manager) -> None:
