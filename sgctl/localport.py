@@ -13,7 +13,8 @@ UPLINK_ROLE = "uplink"
 class LocalPort:
     """One interface of the bridge, as its row says.
 
-    uuid: the Interface row.  ofport: None until the switch has given it a number (or could not: then `error` says why).
+    uuid: the Interface row.  ofport: None until the switch has given it a number, or without a device: then
+    `error` says why.
     iface_id, attached_mac, role: ``external_ids:iface-id``, ``attached-mac`` and ``sgctl-role``, as they were written.
     """
 
@@ -23,7 +24,6 @@ class LocalPort:
     iface_id: str | None = None
     attached_mac: str | None = None
     role: str = ""
-    link_up: bool = True
     error: str = ""
 
 

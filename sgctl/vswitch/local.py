@@ -28,6 +28,7 @@ OFPORT_MAX = 0xFEFF
 """The last number of a real port; above are the reserved ones, among them the bridge's own (LOCAL)."""
 LONGEST_ID = 255
 """Longer external_ids are cut: nothing that we look for is as long."""
+VANISHED = "its network device is gone"
 BACKOFF = 1000
 """Milliseconds between attempts to reach the database: it is on this machine."""
 
@@ -223,7 +224,7 @@ def _datapath_id(bridge: Any) -> int:
 
 def _local_port(row: Any) -> LocalPort:
     """An Interface row as a value, whatever is in it."""
-    ofport = row.ofport[0] if row.ofport else -1
+    ofport = row.ofport[0] if row.ofport and not _vanished(row) else -1
     ids = {key: value[:LONGEST_ID] for key, value in row.external_ids.items()}
     return LocalPort(
         uuid=str(row.uuid),
@@ -232,6 +233,14 @@ def _local_port(row: Any) -> LocalPort:
         iface_id=ids.get("iface-id"),
         attached_mac=ids.get("attached-mac"),
         role=ids.get("sgctl-role", ""),
-        link_up=row.link_state == ["up"],
-        error=row.error[0] if row.error else "",
+        error=row.error[0] if row.error else VANISHED if _vanished(row) else "",
     )
+
+
+def _vanished(row: Any) -> bool:
+    """Whether the port's network device is gone.
+
+    In user space the switch keeps the port and its number, and shows it by what it knows of the device. Of a port that
+    is new it has not said anything yet.
+    """
+    return bool(row.ifindex == [0] and not row.mac_in_use)

@@ -53,7 +53,8 @@ _COLUMNS: dict[str, dict[str, Any]] = {
         "name": _NAME,
         "ofport": _optional("integer"),
         "external_ids": _MAP,
-        "link_state": _optional("string"),
+        "ifindex": _optional("integer"),
+        "mac_in_use": _optional("string"),
         "error": _optional("string"),
     },
     "Controller": {

@@ -18,6 +18,7 @@ from devstack.lab import Manager
 from devstack.lab.hypervisor import BRIDGE
 from devstack.lab.namespace import CommandFailed, wait_for
 from devstack.lab.network import BLOCKED
+from devstack.lab.segment import add_addresses, wire
 from tests.faults.harness import Fault
 from tests.faults.scene import Scene
 from tests.functional.promised import WORLD, admin, allow, in_force, ports, revoke
@@ -197,18 +198,32 @@ def flap(scene: Scene, chance: Random, *, at_once: bool, times: int = 20) -> Non
         wait_for("pings", partial(scene.vm("near").ping, machine.vm.address(version)), step=0.1)
 
 
-def wait_port(scene: Scene, state: str) -> str:
-    """Wait until the flapper's port has this state; the reason that is given."""
+def wait_port(scene: Scene, state: str, of: str = "flapper") -> str:
+    """Wait until somebody's port on the first hypervisor has this state; the reason that is given."""
     found: dict[str, str] = {}
 
     def reached() -> bool:
         status, answer = scene.manager(1).get("/admin/ports")
-        name = scene.machine("flapper").port
+        name = scene.machine(of).port
         found.update(next((one for one in answer["ports"] if one["name"] == name), {}) if status == 200 else {})
         return found.get("state") == state
 
-    wait_for(f"the flapper's port {state}", reached, timeout=20, step=0.05)
+    wait_for(f"port of {of} {state}", reached, timeout=20, step=0.05)
     return found["reason"]
+
+
+def lose_device(scene: Scene, chance: Random) -> None:
+    """A port's network device is gone while its row stays, as when QEMU has crashed; then the VM is plugged anew."""
+    machine, hypervisor = scene.machine("ghost"), scene.hypervisors[0]
+    hypervisor.namespace.ip(f"link del {machine.port}")
+    assert "device is gone" in wait_port(scene, "closed", "ghost")
+    hypervisor.vsctl("del-port", machine.port)
+    wire(machine.vm.namespace, "eth0", hypervisor.namespace, machine.port, mac=machine.mac, far_quiet=True)
+    add_addresses(machine.vm.namespace, "eth0", machine.vm.addresses)
+    hypervisor._add_port(machine.port, {"iface-id": machine.nic, "attached-mac": machine.mac})
+    wait_port(scene, "active", "ghost")
+    for version in (4, 6):
+        wait_for("pings", partial(scene.vm("near").ping, machine.vm.address(version)), step=0.1)
 
 
 def spoil_ids(scene: Scene, chance: Random) -> None:
@@ -305,6 +320,7 @@ SWITCH = (
 PORTS = (
     Fault(name="port flaps in one transaction", inject=partial(flap, at_once=True)),
     Fault(name="port flaps in two transactions", inject=partial(flap, at_once=False)),
+    Fault(name="a port's device vanishes", inject=lose_device),
     Fault(name="malformed external_ids", inject=spoil_ids),
     Fault(name="iface-id on two ports", inject=double_id),
 )

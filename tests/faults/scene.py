@@ -30,8 +30,9 @@ SETTLING = 40.0
 class Scene:
     """Server and a client are on the first hypervisor, a client on the second; another tenant has a VM on each.
 
-    The flapper is the server's colleague whose port suffers.  The newcomer has just been plugged in, and no NIC is
-    known by its iface-id.  The stray is on the wire, behind no hypervisor.
+    The flapper is the server's colleague whose port suffers, the ghost one whose device goes, which nobody watches.
+    The newcomer has just been plugged in, and no NIC is known by its iface-id.  The stray is on the wire, behind no
+    hypervisor.
     """
 
     cloud: Cloud
@@ -81,7 +82,8 @@ def scene(lab: Lab) -> Iterator[Scene]:
     boot(
         cloud, order(cloud, shop, "server", 1, "web"), order(cloud, shop, "near", 1, "clients"),
         order(cloud, shop, "far", 2, "clients"), order(cloud, shop, "flapper", 1, "web"),
-        order(cloud, evil, "mallory", 1, "open"), order(cloud, evil, "morgan", 2, "open"),
+        order(cloud, shop, "ghost", 1, "web"), order(cloud, evil, "mallory", 1, "open"),
+        order(cloud, evil, "morgan", 2, "open"),
     )  # fmt: skip
     server = cloud.machines["server"].vm
     for proto, port in (*OPEN[:2], ("tcp", REVOKED)):
