@@ -9,7 +9,7 @@ once, the database learns of it, and the physical network is told.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from time import monotonic
 
 from flows.inputs import Ip, Port, Unit
@@ -17,13 +17,11 @@ from sgctl.agent.announce import announcements
 from sgctl.agent.applied import Applied
 from sgctl.agent.gather import named_nics
 from sgctl.memo import changes
-from sgctl.reconcile import scope
 from sgctl.world import Decision, State, World
 
 LOG = logging.getLogger(__name__)
 HOLD_OFF = 0.25
 """Seconds after a NIC has moved away in which frames at its old port are not taken for its return."""
-_OWNER_MASK = 0xFFFFFF << 40
 
 
 class Moves:
@@ -56,16 +54,20 @@ class Moves:
         return frozenset(self._claimed)
 
     def opened(
-        self, world: World, decision: Decision, before: Decision | None, installed: Mapping[int, int]
+        self, world: World, decision: Decision, before: Decision | None, held: Callable[[Port], Collection[Ip]]
     ) -> list[str]:
-        """Addresses that a port gets newly here, and that did not move here: no earlier owner's connections count."""
+        """Addresses that a port gets newly here, and that did not move here: no earlier owner's connections count.
+
+        held: the addresses for which a port has flows in the switch, asked when nothing has been decided before.
+        """
         closed, opened = self._changed(before, decision)
         old = _addresses(closed)
-        scopes = {cookie & _OWNER_MASK for cookie in installed} if before is None else frozenset()
+        if before is None:
+            old = {address: unit.nic for unit in opened for address in held(unit)}
         return [
             str(address)
             for unit in opened
-            if _host(world, unit.nic) in ("", world.host) and not (before is None and _scope(unit) in scopes)
+            if _host(world, unit.nic) in ("", world.host)
             for address in unit.addresses
             if old.get(address) != unit.nic
         ]
@@ -106,10 +108,6 @@ def _only_ports(units: Iterable[Unit]) -> list[Port]:
 
 def _addresses(ports: Iterable[Port]) -> dict[Ip, str]:
     return {address: unit.nic for unit in ports for address in unit.addresses}
-
-
-def _scope(unit: Port) -> int:
-    return scope(unit.owner) & _OWNER_MASK
 
 
 def _host(world: World, nic: str) -> str:

@@ -27,6 +27,7 @@ from sgctl.agent.bounds import Bounds
 from sgctl.agent.drift import Census
 from sgctl.agent.forget import Forgetter
 from sgctl.agent.gather import Gatherer
+from sgctl.agent.held import Held
 from sgctl.agent.local import LocalBridge
 from sgctl.agent.metrics import Metrics
 from sgctl.agent.moves import Moves
@@ -267,7 +268,8 @@ class Writer:
         """Change the switch; connections of addresses that come or go are forgotten while no flow lets them through."""
         self._bounds.provide(switch, decision, self._bridge)
         before = self.applied.decision if self.applied else None
-        opened = self._moves.opened(world, decision, before, installed)
+        held = Held(switch, installed, self._compiler.flows_of)
+        opened = self._moves.opened(world, decision, before, held.addresses)
         self._forgetter.forget(switch, self._bridge.zone, opened)
         started = monotonic()
         switch.apply(todo.adds, todo.deletes)

@@ -82,10 +82,10 @@ class Switch:
             talk.send(messages.table_stats(talk.xid(0)))
             return replies.table_counts(self._answer(talk, 0, self._deadline))
 
-    def entries(self) -> list[Entry]:
-        """All installed flows with their matches and instructions, for comparisons."""
+    def entries(self, *, cookie: int = 0, mask: int = 0) -> list[Entry]:
+        """Installed flows as `flows` takes them, with their matches and instructions, for comparisons."""
         with self._conversation(1) as talk:
-            talk.send(messages.flow_stats(talk.xid(0)))
+            talk.send(messages.flow_stats(talk.xid(0), cookie=cookie, mask=mask))
             answers = self._answer(talk, 0, self._deadline)
         return list(compare.entries(answers))
 

@@ -4,24 +4,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
-from flows.inputs import Bridge
-from flows.pipeline import build
 from sgctl.agent import moves
 from sgctl.agent.applied import Applied
 from sgctl.agent.moves import Moves
 from sgctl.policy import decide
-from sgctl.reconcile import Compiler
 from sgctl.world import Decision, State, World
-from tests.unit.worlds import port, uid, with_nic, world
+from tests.unit.worlds import address, port, uid, with_nic, world
 
 UPLINK = port("nobody", 9, name="eth1", iface_id=None, role="uplink")
 EMPTY = replace(world({"web1": ("web",)}), live=frozenset({"hv2"}), ports=(UPLINK,))
 PLUGGED = replace(EMPTY, ports=(UPLINK, port("web1", 1)))
 ADDRESS = "10.1.0.11"
-NOTHING: dict[int, int] = {}
 
 
 def on(host: str, of: World) -> World:
@@ -32,8 +29,10 @@ def in_force(of: World) -> Applied:
     return Applied(of, decide(of), {}, 0, 0, True)
 
 
-def opened(now: World, before: World | None, installed: dict[int, int] = NOTHING) -> list[str]:
-    return Moves().opened(now, decide(now), decide(before) if before else None, installed)
+def opened(now: World, before: World | None, *held: str) -> list[str]:
+    """held: the addresses that the switch lets its ports send from."""
+    addresses = tuple(map(ip_address, held))
+    return Moves().opened(now, decide(now), decide(before) if before else None, lambda port: addresses)
 
 
 def left(now: World, before: World) -> list[str]:
@@ -58,10 +57,11 @@ def test_a_nic_that_moves_here_keeps_its_connections_and_is_announced() -> None:
     assert announced(PLUGGED, decide(EMPTY)) == 0
 
 
-def test_after_a_restart_only_ports_that_are_new_in_the_switch_are_flushed() -> None:
+def test_after_a_restart_only_addresses_that_are_new_in_the_switch_are_flushed() -> None:
     assert opened(PLUGGED, None) == [ADDRESS]
-    flows = Compiler(lambda unit: build(unit, Bridge((9,)))).compile(decide(PLUGGED).units)
-    assert opened(PLUGGED, None, {cookie: flow.table for cookie, flow in flows.items()}) == []
+    assert opened(PLUGGED, None, ADDRESS) == []
+    more = replace(PLUGGED, addresses=(*PLUGGED.addresses, address("web1", "10.1.0.50")))
+    assert opened(more, None, ADDRESS) == ["10.1.0.50"]
     assert announced(on("hv1", PLUGGED), None) == 0
 
 
