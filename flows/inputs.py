@@ -7,6 +7,7 @@ each thing that its flows are about. Equal values give equal flows, in any proce
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -14,6 +15,7 @@ from typing import TypeAlias
 
 Ip: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
+Block: TypeAlias = Ip | Network
 
 FANOUT_CHUNKS = 32
 """Into how many parts the ports of a bridge are divided for router advertisements and broadcast DHCP replies."""
@@ -80,8 +82,24 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowed:
+    """What operators promise to a NIC beside its own addresses: one more address, or a network.
+
+    mac: of a guest inside the VM that has it; 0: the VM uses it with the NIC's own MAC.  shared: other NICs may hold
+    the same address, and whoever of them announces it has it; always a single address with the NIC's own MAC.
+    """
+
+    network: Network
+    mac: int = 0
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Port:
-    """An open VM port: its NIC, OpenFlow number (1-65279), MAC, all addresses, the policy of its groups, its pod."""
+    """An open VM port: its NIC, OpenFlow number (1-65279), MAC, all addresses, the policy of its groups, its pod.
+
+    allowed: what it has been promised beside its addresses; nothing of one overlaps with another.
+    """
 
     nic: str
     number: int
@@ -89,11 +107,46 @@ class Port:
     addresses: tuple[Ip, ...]
     policy: int
     segment: Segment
+    allowed: tuple[Allowed, ...] = ()
 
     @property
     def owner(self) -> str:
         """The owner of this port's flows."""
         return f"port/{self.nic}"
+
+    @property
+    def own(self) -> tuple[Block, ...]:
+        """What the VM uses with the NIC's MAC: its addresses and what it is allowed beside them."""
+        return (*self.addresses, *(one.network for one in self.allowed if not one.mac))
+
+    @property
+    def held(self) -> tuple[Block, ...]:
+        """All that is behind this port, with whatever MAC."""
+        return (*self.addresses, *(one.network for one in self.allowed))
+
+    @property
+    def shared(self) -> frozenset[Block]:
+        """What other NICs may have as well."""
+        return frozenset(one.network for one in self.allowed if one.shared)
+
+    @property
+    def nested(self) -> Mapping[int, tuple[Network, ...]]:
+        """What guests inside the VM have, by their MACs."""
+        macs = sorted({one.mac for one in self.allowed} - {0})
+        return {mac: tuple(one.network for one in self.allowed if one.mac == mac) for mac in macs}
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """An address that several NICs may hold, and the OpenFlow numbers of the open ports of those that are here."""
+
+    address: Ip
+    ports: tuple[int, ...]
+
+    @property
+    def owner(self) -> str:
+        """The owner of the flows that ask all of them."""
+        return f"shared/{self.address}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +249,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """An address that local rules name through groups, with its identity as destination and as source (0: none)."""
+    """An address or a network that local rules name through groups, with its identity as destination and as source
+    (0: none)."""
 
-    address: Ip
+    address: Block
     egress_identity: int = 0
     ingress_identity: int = 0
 
@@ -221,5 +275,5 @@ class Fanout:
         return f"fanout/{self.chunk}"
 
 
-Unit: TypeAlias = Bridge | Segment | Port | Standby | Moved | Resumed | Policy | Peer | Fanout
+Unit: TypeAlias = Bridge | Segment | Port | Shared | Standby | Moved | Resumed | Policy | Peer | Fanout
 """Anything that owns flows."""

@@ -86,7 +86,7 @@ def _bounds(unit: Port | Standby, bridge: Bridge) -> tuple[Bound, ...]:
     """A port without an address has no connections, and without uplinks none come from outside."""
     if isinstance(unit, Standby):
         return (Bound.SHOWN,)
-    if not unit.addresses:
+    if not unit.held:
         return ()
     return (*_SENDING, *_RECEIVING) if bridge.uplinks else _SENDING
 

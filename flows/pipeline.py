@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from flows.bands import Band
 from flows.flow import Flow
-from flows.inputs import Bridge, Fanout, Moved, Peer, Policy, Port, Resumed, Segment, Standby, Unit
+from flows.inputs import Bridge, Fanout, Moved, Peer, Policy, Port, Resumed, Segment, Shared, Standby, Unit
 from flows.make import drop
 from flows.stages import classifier, connections, guards, neighbours, output, peers, place, resumed, rules, services
 from flows.tables import TABLES
@@ -47,6 +47,8 @@ def _flows(unit: Unit, bridge: Bridge) -> Iterator[Flow]:
             yield from rules.pod_flows(unit)
         case Port():
             yield from _port(unit, bridge)
+        case Shared():
+            yield from neighbours.shared_flows(unit, bridge)
         case Moved():
             yield from resumed.moved_flows(unit, bridge)
         case Resumed():

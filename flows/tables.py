@@ -5,8 +5,8 @@ A `Table` says what its flows may match, which registers they read and write, wh
 no flow matches is dropped.  `flows.lint` holds built flows against it.  Packets only go forward; ids have gaps.
 
     CLASSIFIER ─┬ a VM's port ─▶ SOURCE_GUARD ─┬─▶ LOCATE ─▶ SERVICES ─┬─▶ ND_GUARD ─▶ NEIGHBOUR ─▶ DELIVER
-                └ an uplink ───▶ WIRE_GUARD ───┘                       ├─▶ FANOUT ─▶ DHCP_WAITING
-                                                                       └─▶ DESTINATION ─▶ CONNTRACK ⟲
+                ├ a guest in it ▶ NESTED_GUARD ┤                       ├─▶ FANOUT ─▶ DHCP_WAITING
+                └ an uplink ───▶ WIRE_GUARD ───┘                       └─▶ DESTINATION ─▶ CONNTRACK ⟲
     (RESUMED_SENDER ─▶ RESUMED_RECEIVER ─▶ RESUMED ─▶)
     STATE ─▶ EGRESS_PEER ─▶ EGRESS_RULES ─▶ INGRESS_PEER ─▶ INGRESS_RULES ─▶ COMMIT ⟲ OUTPUT
 """
@@ -65,7 +65,7 @@ CLASSIFIER = _table(
     "Who sent this frame: which VM's port, with its MAC, or an uplink? Strange frames end here.",
     match=(f.IN_PORT, f.VLAN_TCI, f.ETH_SRC, f.ETH_DST, f.ETH_TYPE, f.ARP_OP, f.ARP_SHA, f.ARP_THA),
     writes=(f.SRC_PORT, f.SRC_LOCAL, f.EGRESS_POLICY, f.SRC_POD),
-    to=("SOURCE_GUARD", "WIRE_GUARD", "DELIVER"),
+    to=("SOURCE_GUARD", "NESTED_GUARD", "WIRE_GUARD", "DELIVER"),
     miss="port not open",
 )
 SOURCE_GUARD = _table(
@@ -76,6 +76,15 @@ SOURCE_GUARD = _table(
     reads=_SENDER,
     to=("LOCATE",),
     miss="protocol not guarded",
+)
+NESTED_GUARD = _table(
+    15,
+    "NESTED_GUARD",
+    "May this guest inside a VM, which has been promised a MAC of its own, send from this address?",
+    match=(*_IP, f.ETH_SRC, f.ICMPV6_TYPE, f.ARP_OP, f.ARP_SPA, f.ARP_TPA),
+    reads=_SENDER,
+    to=("LOCATE",),
+    miss="not promised to this MAC",
 )
 WIRE_GUARD = _table(
     20,
@@ -277,9 +286,9 @@ OUTPUT = _table(
 
 #: Every table, in packet order.
 TABLES: tuple[Table, ...] = (
-    CLASSIFIER, SOURCE_GUARD, WIRE_GUARD, LOCATE, SERVICES, ND_GUARD, NEIGHBOUR, FANOUT, DHCP_WAITING, DELIVER,
-    DESTINATION, CONNTRACK, RESUMED_SENDER, RESUMED_RECEIVER, RESUMED, STATE, RELATED, EGRESS_PEER, EGRESS_RULES,
-    INGRESS_PEER, INGRESS_RULES, COMMIT, OUTPUT,
+    CLASSIFIER, SOURCE_GUARD, NESTED_GUARD, WIRE_GUARD, LOCATE, SERVICES, ND_GUARD, NEIGHBOUR, FANOUT, DHCP_WAITING,
+    DELIVER, DESTINATION, CONNTRACK, RESUMED_SENDER, RESUMED_RECEIVER, RESUMED, STATE, RELATED, EGRESS_PEER,
+    EGRESS_RULES, INGRESS_PEER, INGRESS_RULES, COMMIT, OUTPUT,
 )  # fmt: skip
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
 BY_ID: dict[int, Table] = {table.id: table for table in TABLES}

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 
 from flows import fields as f
+from flows.bands import Band
 from flows.fields import MatchField, Term
-from flows.inputs import Ip, Network, Port
+from flows.inputs import Block, Network, Port
 
 IPV4 = f.ETH_TYPE.eq(0x0800)
 ARP = f.ETH_TYPE.eq(0x0806)
@@ -48,20 +50,28 @@ _SRC: dict[int, MatchField] = {4: f.IPV4_SRC, 6: f.IPV6_SRC}
 _DST: dict[int, MatchField] = {4: f.IPV4_DST, 6: f.IPV6_DST}
 
 
-def source(of: Ip | Network) -> Term:
+def source(of: Block) -> Term:
     """The packet comes from this address or network."""
-    return _inside(_SRC[of.version], of)
+    return inside(_SRC[of.version], of)
 
 
-def destination(of: Ip | Network) -> Term:
+def destination(of: Block) -> Term:
     """The packet goes to this address or network."""
-    return _inside(_DST[of.version], of)
+    return inside(_DST[of.version], of)
 
 
-def _inside(field: MatchField, of: Ip | Network) -> Term:
+def inside(field: MatchField, of: Block) -> Term:
+    """The field holds this address, or one of this network."""
     if isinstance(of, IPv4Address | IPv6Address):
         return field.eq(int(of))
     return field.prefix(int(of.network_address), of.prefixlen)
+
+
+def rank(of: Block) -> int:
+    """The priority of a flow about this block where blocks of several owners meet: the smaller one wins."""
+    if isinstance(of, IPv4Address | IPv6Address) or of.prefixlen == of.max_prefixlen:
+        return Band.ALLOW
+    return Band.OTHERWISE + 1 + of.prefixlen
 
 
 def sender(port: Port) -> tuple[Term, ...]:
@@ -70,8 +80,8 @@ def sender(port: Port) -> tuple[Term, ...]:
 
 
 def families(port: Port) -> tuple[Term, ...]:
-    """The IP versions of its addresses, as conditions."""
-    return tuple(FAMILY[version] for version in sorted({one.version for one in port.addresses}))
+    """The IP versions of what is behind it, as conditions."""
+    return tuple(FAMILY[version] for version in sorted({one.version for one in port.held}))
 
 
 def icmpv6(kind: int) -> tuple[Term, ...]:
@@ -92,7 +102,7 @@ def link_local(mac: int) -> IPv6Address:
 
 def speaks_ipv6(port: Port) -> bool:
     """True if IPv6 is open for this port: its NIC has an IPv6 address, or its pod an IPv6 subnet."""
-    return any(one.version == 6 for one in (*port.addresses, *port.segment.subnets))
+    return any(one.version == 6 for one in (*port.own, *port.segment.subnets))
 
 
 def receiver(port: Port) -> tuple[Term, ...]:
@@ -100,11 +110,18 @@ def receiver(port: Port) -> tuple[Term, ...]:
     return (FROM_WIRE, FOR_VM, f.OUT_PORT.eq(port.number))
 
 
-def nd_addresses(port: Port) -> tuple[IPv6Address, ...]:
-    """The addresses that a port may announce by neighbour discovery: its IPv6 addresses and its link-local one."""
-    own = tuple(one for one in port.addresses if isinstance(one, IPv6Address))
+def nd_addresses(port: Port) -> tuple[Block, ...]:
+    """What a VM may announce by neighbour discovery with its NIC's MAC: what it has of IPv6, and its link-local
+    address."""
+    own = tuple(one for one in port.own if one.version == 6)
     derived = link_local(port.mac)
     return own if derived in own or not speaks_ipv6(port) else (*own, derived)
+
+
+def nested_nd(mac: int, networks: Iterable[Network]) -> tuple[Block, ...]:
+    """The same for a guest inside a VM."""
+    own = tuple(one for one in networks if one.version == 6)
+    return (*own, link_local(mac)) if own else ()
 
 
 def networks(*texts: str) -> tuple[Network, ...]:

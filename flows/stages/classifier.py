@@ -13,10 +13,10 @@ from flows import fields as f
 from flows.bands import Band
 from flows.fields import Term
 from flows.flow import Action, Controller, CtClear, Flow, Load
-from flows.inputs import Bridge, Port, Standby
+from flows.inputs import Bridge, Network, Port, Standby
 from flows.make import act, drop, go
 from flows.meters import Bound, within
-from flows.tables import CLASSIFIER, DELIVER, SOURCE_GUARD, WIRE_GUARD
+from flows.tables import CLASSIFIER, DELIVER, NESTED_GUARD, SOURCE_GUARD, WIRE_GUARD
 from flows.terms import ARP, BROADCAST_MAC, GROUP_BIT, IPV4, IPV6, RARP, speaks_ipv6
 
 #: A tag of any kind, VLAN 0 included: the bit that OVS sets in vlan_tci.
@@ -40,10 +40,18 @@ def bridge_flows(bridge: Bridge) -> Iterator[Flow]:
 
 
 def port_flows(port: Port) -> Iterator[Flow]:
-    """Frames from a VM.  Without an address it may speak DHCP only, so no ARP and no RARP."""
+    """Frames from a VM.  Without an address it may speak DHCP only, so no ARP and no RARP.
+
+    Guests inside it that have MACs of their own have addresses too; nothing is open for them without one.
+    """
     came = (f.IN_PORT.eq(port.number), f.ETH_SRC.eq(port.mac))
     for kind in _guarded(port):
         yield go(CLASSIFIER, Band.ALLOW, "from the VM", came, kind, to=SOURCE_GUARD, do=_sender_known(port))
+    for mac, networks in port.nested.items():
+        guest = (f.IN_PORT.eq(port.number), f.ETH_SRC.eq(mac))
+        for kind in _promised(mac, networks):
+            note = "from a guest inside the VM"
+            yield go(CLASSIFIER, Band.ALLOW, note, guest, kind, to=NESTED_GUARD, do=_sender_known(port))
     if port.addresses:
         moved = (RARP, BROADCAST_MAC, f.ARP_OP.eq(_REVERSE_REQUEST), f.ARP_SHA.eq(port.mac), f.ARP_THA.eq(port.mac))
         yield go(CLASSIFIER, Band.ALLOW, "the VM has moved", came, moved, to=DELIVER, do=_sender_known(port))
@@ -58,9 +66,18 @@ def standby_flows(standby: Standby, bridge: Bridge) -> Iterator[Flow]:
 
 def _guarded(port: Port) -> Iterator[tuple[Term, ...]]:
     yield (IPV4,)
-    if any(one.version == 4 for one in port.addresses):
+    if any(one.version == 4 for one in port.own):
         yield (ARP, f.ARP_SHA.eq(port.mac))
     if speaks_ipv6(port):
+        yield (IPV6,)
+
+
+def _promised(mac: int, networks: tuple[Network, ...]) -> Iterator[tuple[Term, ...]]:
+    versions = {one.version for one in networks}
+    if 4 in versions:
+        yield (IPV4,)
+        yield (ARP, f.ARP_SHA.eq(mac))
+    if 6 in versions:
         yield (IPV6,)
 
 

@@ -39,6 +39,7 @@ from flows.terms import (
     IPV6,
     SCTP_PROTO,
     families,
+    inside,
     receiver,
     sender,
 )
@@ -127,10 +128,10 @@ def _commit(bridge: Bridge, remember: tuple[Load | Move, ...]) -> Ct:
 def port_flows(port: Port, bridge: Bridge) -> Iterator[Flow]:
     """A VM may send ICMP errors about connections that it is an end of, and has accepted; and what bounds it."""
     yield from _bounded(port, bridge)
-    for address in port.addresses:
+    for address in port.held:
         origin, responder = _CT_ENDS[address.version]
-        yield _end(port, FAMILY[address.version], origin.eq(int(address)), f.ORIGIN_OK)
-        yield _end(port, FAMILY[address.version], responder.eq(int(address)), f.RESPONDER_OK)
+        yield _end(port, FAMILY[address.version], inside(origin, address), f.ORIGIN_OK)
+        yield _end(port, FAMILY[address.version], inside(responder, address), f.RESPONDER_OK)
 
 
 def _end(port: Port, family: Term, end: Term, accepted: Bits) -> Flow:
@@ -141,7 +142,7 @@ def _end(port: Port, family: Term, end: Term, accepted: Bits) -> Flow:
 def _bounded(port: Port, bridge: Bridge) -> Iterator[Flow]:
     """The VM's fragments and new connections, as many as its bounds allow; no flows for what has no bound."""
     limits = bridge.limits
-    if limits.connections and port.addresses:
+    if limits.connections and port.held:
         opens = (sender(port), _NEW, f.ORIGIN_OK.eq(0))
         yield go(STATE, Band.EXCEPT, "new, from this VM", opens, to=EGRESS_PEER, do=within(Bound.OPENED, port, bridge))
     for family in families(port):

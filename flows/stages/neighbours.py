@@ -4,31 +4,35 @@
 SOURCE_GUARD has checked who sends; here the addresses and MACs *inside* neighbour discovery are held against the
 NIC's. OVS reads a link-layer option as zero where it is absent, and all ND fields as zero where it is there twice: so
 only what is listed passes. A question reaches the one who is asked and nobody else; announcements leave by the uplink
-only.
+only. Who has an address that several may hold, they say themselves: a question about it, which an announcement is too,
+reaches all of them that are here, and the wire.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Iterable, Iterator
 
 from flows import fields as f
 from flows.bands import Band
-from flows.flow import Flow, Load, Terms
-from flows.inputs import Bridge, Port
-from flows.make import drop, go
-from flows.tables import DELIVER, ND_GUARD, NEIGHBOUR
+from flows.flow import Flow, Load, Output, Terms
+from flows.inputs import Block, Bridge, Port, Shared
+from flows.make import act, drop, go
+from flows.tables import DELIVER, ND_GUARD, NEIGHBOUR, Table
 from flows.terms import (
     ADVERT,
     ARP,
     BROADCAST_MAC,
     FOR_VM,
     FROM_VM,
+    FROM_WIRE,
     GROUP_MAC,
     ICMPV6,
     SOLICIT,
     UNSPECIFIED6,
+    inside,
     nd_addresses,
+    nested_nd,
+    rank,
     sender,
     speaks_ipv6,
 )
@@ -49,29 +53,52 @@ def bridge_flows(_: Bridge) -> Iterator[Flow]:
 
 def port_flows(port: Port) -> Iterator[Flow]:
     """A VM's own addresses: it may speak for them, and is asked about them."""
+    shared = port.shared
     if speaks_ipv6(port):
-        terms = (sender(port), _SOLICITS, f.ND_SLL.eq(port.mac))
-        yield go(ND_GUARD, Band.ALLOW, "asks with its MAC", terms, to=NEIGHBOUR)
-    for own in nd_addresses(port):
-        yield from _speaks_for(own, port)
-        yield _asked(port, (_SOLICITS, GROUP_MAC, f.ND_TARGET.eq(int(own))))
-    for address in port.addresses:
-        if isinstance(address, IPv4Address):
-            question = (ARP, f.ARP_TPA.eq(int(address)))
-            yield _asked(port, (question, BROADCAST_MAC))
+        yield from _speaks(port, port.mac, nd_addresses(port), shared)
+    for mac, promised in port.nested.items():
+        if targets := nested_nd(mac, promised):
+            yield from _speaks(port, mac, targets, shared)
+    for address in port.held:
+        if address.version == 4 and address not in shared:
+            question = (ARP, inside(f.ARP_TPA, address))
+            yield _asked(port, address, (question, BROADCAST_MAC))
             note = "probes or announces its own address"
             yield go(NEIGHBOUR, Band.EXCEPT, note, sender(port), question, to=DELIVER)
 
 
-def _speaks_for(own: IPv6Address, port: Port) -> Iterator[Flow]:
-    target = f.ND_TARGET.eq(int(own))
+def _speaks(port: Port, mac: int, targets: Iterable[Block], shared: frozenset[Block]) -> Iterator[Flow]:
+    """Neighbour discovery by who has this MAC, and these addresses."""
+    terms = (sender(port), _SOLICITS, f.ND_SLL.eq(mac))
+    yield go(ND_GUARD, Band.ALLOW, "asks with its MAC", terms, to=NEIGHBOUR)
+    for own in targets:
+        yield from _speaks_for(own, port, mac, asks=NEIGHBOUR if own in shared else DELIVER)
+        if own not in shared:
+            yield _asked(port, own, (_SOLICITS, GROUP_MAC, inside(f.ND_TARGET, own)))
+
+
+def shared_flows(shared: Shared, bridge: Bridge) -> Iterator[Flow]:
+    """All that may hold an address are asked who has it."""
+    here = tuple(Output(number) for number in shared.ports)
+    if shared.address.version == 4:
+        asks: Terms = (ARP, BROADCAST_MAC, inside(f.ARP_TPA, shared.address))
+    else:
+        asks = (_SOLICITS, GROUP_MAC, inside(f.ND_TARGET, shared.address))
+    wire = tuple(Output(number) for number in bridge.uplinks[:1])
+    yield act(NEIGHBOUR, Band.ALLOW, "all that may hold it are asked", asks, FROM_VM, do=(*here, *wire))
+    if wire:
+        yield act(NEIGHBOUR, Band.ALLOW, "all that may hold it are asked", asks, FROM_WIRE, do=here)
+
+
+def _speaks_for(own: Block, port: Port, mac: int, *, asks: Table) -> Iterator[Flow]:
+    target = inside(f.ND_TARGET, own)
     detection = (sender(port), _SOLICITS, UNSPECIFIED6, target, f.ND_SLL.eq(0))
-    yield go(ND_GUARD, Band.EXCEPT, "duplicate address detection", detection, to=DELIVER)
-    for option in (port.mac, 0):
+    yield go(ND_GUARD, Band.EXCEPT, "duplicate address detection", detection, to=asks)
+    for option in (mac, 0):
         terms = (sender(port), _ADVERTISES, target, f.ND_TLL.eq(option))
         yield go(ND_GUARD, Band.ALLOW, "speaks for its own address", terms, to=DELIVER)
 
 
-def _asked(port: Port, question: Terms) -> Flow:
+def _asked(port: Port, about: Block, question: Terms) -> Flow:
     here = (Load(f.DST_LOCAL, 1), Load(f.OUT_PORT, port.number))
-    return go(NEIGHBOUR, Band.ALLOW, "the VM is asked", question, to=DELIVER, do=here)
+    return go(NEIGHBOUR, rank(about), "the VM is asked", question, to=DELIVER, do=here)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """EGRESS_PEER and INGRESS_PEER: which set of groups, that local rules name, is the other end in?
 
-One flow per address and direction, however many rules, policies and ports there are.
+One flow per address, or network that a VM has been promised, and direction, however many rules, policies and ports
+there are.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from flows.flow import Flow, Load
 from flows.inputs import Bridge, Peer
 from flows.make import go
 from flows.tables import COMMIT, EGRESS_PEER, EGRESS_RULES, INGRESS_PEER, INGRESS_RULES
-from flows.terms import FAMILY, FOR_VM, FOR_WIRE, IPV4, IPV6, destination, source
+from flows.terms import FAMILY, FOR_VM, FOR_WIRE, IPV4, IPV6, destination, rank, source
 
 
 def bridge_flows(_: Bridge) -> Iterator[Flow]:
@@ -28,13 +29,14 @@ def bridge_flows(_: Bridge) -> Iterator[Flow]:
 
 
 def peer_flows(peer: Peer) -> Iterator[Flow]:
-    """An address with an identity."""
+    """An address or a network with an identity. The most exact wins, should they overlap."""
+    priority = rank(peer.address)
     family = FAMILY[peer.address.version]
     if peer.egress_identity:
         known = (Load(f.EGRESS_IDENTITY, peer.egress_identity),)
         terms = (family, destination(peer.address))
-        yield go(EGRESS_PEER, Band.ALLOW, "groups of the destination", terms, to=EGRESS_RULES, do=known)
+        yield go(EGRESS_PEER, priority, "groups of the destination", terms, to=EGRESS_RULES, do=known)
     if peer.ingress_identity:
         known = (Load(f.INGRESS_IDENTITY, peer.ingress_identity),)
         terms = (family, source(peer.address))
-        yield go(INGRESS_PEER, Band.ALLOW, "groups of the source", terms, to=INGRESS_RULES, do=known)
+        yield go(INGRESS_PEER, priority, "groups of the source", terms, to=INGRESS_RULES, do=known)

@@ -54,7 +54,7 @@ def pod_flows(pod: Segment) -> Iterator[Flow]:
 
 
 def port_flows(port: Port) -> Iterator[Flow]:
-    """A VM's MAC leads to its port; each of its addresses is behind this MAC only."""
+    """A VM's MAC leads to its port; each of its addresses is behind this MAC, and those of guests inside it, only."""
     here = (
         Load(f.DST_LOCAL, 1),
         Load(f.OUT_PORT, port.number),
@@ -62,6 +62,8 @@ def port_flows(port: Port) -> Iterator[Flow]:
         Load(f.DST_POD, port.segment.number),
     )
     yield go(LOCATE, Band.ALLOW, "to the VM's MAC", f.ETH_DST.eq(port.mac), to=SERVICES, do=here)
-    for address in port.addresses:
+    for mac in port.nested:
+        yield go(LOCATE, Band.ALLOW, "to the MAC of a guest inside the VM", f.ETH_DST.eq(mac), to=SERVICES, do=here)
+    for address in port.held:
         terms = (f.DST_LOCAL.eq(1), f.OUT_PORT.eq(port.number), FAMILY[address.version], destination(address))
         yield go(DESTINATION, Band.ALLOW, "to the VM's address", terms, to=CONNTRACK)

@@ -24,7 +24,7 @@ FLOWS = flows_of()
 
 @pytest.fixture(scope="module")
 def real() -> Iterator[DummySwitch]:
-    switch = DummySwitch(range(1, 10))
+    switch = DummySwitch(range(1, 11))
     try:
         yield switch
     finally:

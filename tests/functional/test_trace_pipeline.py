@@ -12,12 +12,13 @@ from flows.packet import BROADCAST, End, Packet
 from flows.terms import link_local
 from flows.trace import Switch
 from tests.functional.dummyswitch import DummySwitch, sent_by, sent_in, traced_by, traced_in
-from tests.unit.flow_world import PORTS, UPLINK, flows_of, mac_of
+from tests.unit.flow_world import GUEST_MAC, HOST, PORTS, UPLINK, flows_of, mac_of
 
 FLOWS = flows_of()
 ROUTER = 0x0200000000FE
 LOCAL = [End(port.mac, address) for port in PORTS for address in port.addresses]
-LINK = [End(port.mac, link_local(port.mac)) for port in PORTS] + [End(ROUTER, ip_address("fe80::1"))]
+LOCAL += [End(one.mac or port.mac, one.network[0]) for port in PORTS for one in port.allowed]
+LINK = [End(port.mac, link_local(port.mac)) for port in PORTS] + [End(GUEST_MAC, link_local(GUEST_MAC)), End(ROUTER, ip_address("fe80::1"))]
 FAR = [
     End.of("02:00:00:00:00:fd", "10.1.0.2"), End.of("02:00:00:00:00:fd", "fd00:1::2"),
     End.of("02:00:00:00:00:fc", "10.3.0.77"), End.of("02:00:00:00:00:fc", "fd00:3::77"),
@@ -69,7 +70,8 @@ def connection(rng: random.Random) -> list[Packet]:
 def service(rng: random.Random) -> list[Packet]:
     """ARP, neighbour discovery, DHCP and what only routers say."""
     one, other = rng.choice(PORTS), rng.choice(PORTS)
-    mine = [end for end in (*LOCAL, *FAR, *LINK) if end.mac in (one.mac, ROUTER)]
+    macs = (one.mac, ROUTER, GUEST_MAC)
+    mine = [end for end in (*LOCAL, *FAR, *LINK) if end.mac in macs]
     v4 = [end for end in mine if end.ip.version == 4] or [End(one.mac, ip_address("0.0.0.0"))]
     v6 = [end for end in mine if end.ip.version == 6]
     a, b, six = rng.choice(v4), rng.choice(LOCAL), rng.choice(v6)
@@ -99,7 +101,7 @@ def service(rng: random.Random) -> list[Packet]:
 
 def way_in(rng: random.Random, packet: Packet) -> int:
     """The port where a frame with this source MAC comes from, sometimes another."""
-    by_mac = {mac_of(port.number): port.number for port in PORTS}
+    by_mac = {mac_of(port.number): port.number for port in PORTS} | {GUEST_MAC: HOST.number}
     source = int.from_bytes(packet.frame[6:12], "big")
     return rng.choice(IN_PORTS) if rng.random() < 0.1 else by_mac.get(source, UPLINK)
 

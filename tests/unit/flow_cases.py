@@ -7,6 +7,7 @@ Unit tests send them through the walker, functional tests through a real switch.
 from __future__ import annotations
 
 from flows.packet import BROADCAST, End, Packet
+from tests.unit.flow_allowed import ALLOWED
 from tests.unit.flow_cast import (
     HOP_LIMIT,
     LISTENER_MAC,
@@ -347,6 +348,7 @@ CASES: dict[str, Case] = {
     f"{section}: {name}": case
     for section, cases in {
         "ARP": ARP, "ND": DISCOVERY, "servers": SERVERS, "strange": STRANGE, "rules": RULES, "connection": CONNECTIONS,
+        **ALLOWED,
     }.items()
     for name, case in cases.items()
 }  # fmt: skip

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from flows.flow import Flow
 from flows.inputs import (
+    Allowed,
     Bridge,
     Connection,
     Fanout,
@@ -21,6 +23,7 @@ from flows.inputs import (
     Rule,
     Segment,
     Service,
+    Shared,
     Standby,
     Unit,
 )
@@ -61,7 +64,16 @@ SERVER = port(2, "10.1.0.12", "10.1.0.99", "fd00:1::12", policy=WEB)
 CAGED = port(3, "10.1.0.13", "fd00:1::13", policy=LOCKED)
 FAR = port(4, "10.2.0.14", policy=WEB, segment=OTHER_POD)
 BLANK = port(5)
-PORTS = (CLIENT, SERVER, CAGED, FAR, BLANK)
+#: A VM with guests inside: one has a MAC of its own, others are routed to. It may also hold an address of a cluster,
+#: as may its twin.
+GUEST_MAC = 0x02_00_00_00_60_01
+CLUSTER = tuple(Allowed(ip_network(text), shared=True) for text in ("10.1.0.70", "fd00:1::70"))
+OWN_EXTRA = tuple(Allowed(ip_network(text)) for text in ("10.1.0.80", "10.8.0.0/24", "fd00:8::/64"))
+NESTED = tuple(Allowed(ip_network(text), GUEST_MAC) for text in ("10.1.0.60", "10.7.0.0/24", "fd00:1::60"))
+HOST = replace(port(6, "10.1.0.16", "fd00:1::16", policy=WEB), allowed=(*CLUSTER, *OWN_EXTRA, *NESTED))
+TWIN = replace(port(10, "10.1.0.19", "fd00:1::19"), allowed=CLUSTER)
+SHARED = tuple(Shared(one.network.network_address, (HOST.number, TWIN.number)) for one in CLUSTER)
+PORTS = (CLIENT, SERVER, CAGED, FAR, BLANK, HOST, TWIN)
 
 POLICIES = (
     Policy(OPEN, egress_open=True),
@@ -89,6 +101,7 @@ POLICIES = (
 PEERS = (
     Peer(ip_address("10.3.0.77"), ingress_identity=NAGIOS),
     Peer(ip_address("fd00:3::77"), egress_identity=7, ingress_identity=NAGIOS),
+    Peer(ip_network("10.4.0.0/24"), ingress_identity=NAGIOS),
 )
 #: What the VM on standby will bring along.
 MOVED: tuple[Unit, ...] = (
@@ -105,7 +118,9 @@ MOVED: tuple[Unit, ...] = (
     ),
 )
 FANOUTS = (Fanout(1, (1, 2)), Fanout(7, (3, 4, 5)))
-UNITS: tuple[Unit, ...] = (BRIDGE, POD, OTHER_POD, *PORTS, Standby("nic7", 7), *MOVED, *POLICIES, *PEERS, *FANOUTS)
+UNITS: tuple[Unit, ...] = (
+    BRIDGE, POD, OTHER_POD, *PORTS, *SHARED, Standby("nic7", 7), *MOVED, *POLICIES, *PEERS, *FANOUTS,
+)  # fmt: skip
 
 
 def flows_of(units: Iterable[Unit] = UNITS, bridge: Bridge = BRIDGE) -> tuple[Flow, ...]:

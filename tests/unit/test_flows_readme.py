@@ -6,16 +6,28 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import flows
-from flows.inputs import Peer, Policy, Service, Unit
+from flows.inputs import Allowed, Peer, Policy, Service, Unit
 from flows.meters import Bound
 from flows.pipeline import build
 from flows.tables import BY_ID, BY_NAME, TABLES
 from flows.trace import Switch
 from tests.unit.flow_cases import CONNECTIONS
-from tests.unit.flow_world import BRIDGE, CLIENT, FAR, POLICIES, flows_of, rule
+from tests.unit.flow_world import (
+    BRIDGE,
+    CLIENT,
+    CLUSTER,
+    FAR,
+    GUEST_MAC,
+    OWN_EXTRA,
+    POLICIES,
+    SHARED,
+    flows_of,
+    rule,
+)
 
 README = (Path(flows.__file__).parent / "README.md").read_text()
 
@@ -69,11 +81,22 @@ def test_every_cost() -> None:
         return len(build(unit, BRIDGE))
 
     second = replace(FAR, addresses=(*FAR.addresses, FAR.addresses[0] + 1))
+    promises = (
+        Allowed(ip_network("10.1.0.80")),
+        Allowed(ip_network("fd00:1::80")),
+        OWN_EXTRA[1],
+        CLUSTER[0],
+        Allowed(ip_network("10.1.0.60"), GUEST_MAC),
+        Allowed(ip_network("fd00:1::60"), GUEST_MAC),
+    )
     ranged = Policy(1, egress_open=False, ingress=(rule(1, Service(6, 80, 83), "10.1.0.0/16"),))
     costs = [
         cost(FAR),
         cost(CLIENT),
         cost(second) - cost(FAR),
+        *(cost(replace(CLIENT, allowed=(one,))) - cost(CLIENT) for one in promises[:3]),
+        cost(SHARED[0]),
+        *(cost(replace(CLIENT, allowed=(one,))) - cost(CLIENT) for one in promises[3:]),
         cost(Peer(FAR.addresses[0], 1)),
         cost(POLICIES[0]),
         cost(ranged),
