@@ -7,19 +7,18 @@ import os
 import re
 import socket
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 from oslo_config import cfg
 
 from flows.inputs import Limits
+from sgctl.configfile import PROJECT, OptionError, check_keys, read
 from sgctl.dbfile import Member
-from sgctl.errors import SgctlError
 from sgctl.protection import Protection, ProtectionError, limit, timeouts
 from sgctl.tls import Tls
 
-PROJECT = "sgctl"
 PROGRAM = "sgctl-manager"
 DEFAULT_APPS = ("sgctl.agent", "sgctl.api")
 OFP_PORT = 6653
@@ -133,6 +132,17 @@ OPTIONS = (
     ),
     cfg.BoolOpt("verbose", short="v", default=False, help="Log details."),
 )
+#: os-ken's options about switches that connect; os-ken would listen on all addresses.
+SWITCH_OPTIONS = (
+    cfg.StrOpt("ofp-listen-host", default="127.0.0.1", help="Address that the agent listens on for its switch."),
+    cfg.PortOpt("ofp-tcp-listen-port", min=1, default=OFP_PORT, help="Port that it listens on."),
+    cfg.PortOpt(
+        "ofp-ssl-listen-port", min=1, default=OFP_PORT, help="Port that it listens on, given the next three options."
+    ),
+    cfg.StrOpt("ctl-privkey", help="File with its private key, for OpenFlow by TLS."),
+    cfg.StrOpt("ctl-cert", help="File with its certificate."),
+    cfg.StrOpt("ca-certs", help="File with the certificate of the authority that has signed the switch's."),
+)
 APPS = cfg.MultiStrOpt(
     "app",
     positional=True,
@@ -141,10 +151,6 @@ APPS = cfg.MultiStrOpt(
 )
 
 _ADDRESS = re.compile(r"(tcp|ssl):(\d+(\.\d+){3}|\[[0-9a-fA-F:.]+\]):\d+", re.ASCII)
-
-
-class OptionError(SgctlError):
-    """An option that cannot be right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,18 +209,32 @@ class Place:
     rundir: Path
 
 
+def with_default(option: cfg.Opt) -> cfg.Opt:
+    """The option with its default in its help."""
+    value = default_text(option)
+    if not value or option.default is False or "(default" in option.help:
+        return option
+    shown = copy(option)
+    shown.help = f"{option.help.removesuffix('.')} (default: {value})."
+    return shown
+
+
+def default_text(option: cfg.Opt) -> str:
+    """The default as configuration files have it; empty if there is none."""
+    default = option.default
+    if isinstance(default, dict):
+        return ",".join(f"{key}:{value}" for key, value in default.items())
+    if isinstance(default, bool):
+        return str(default).lower()
+    return "" if default in (None, "", []) else str(default)
+
+
 def parse_place(program: str, actions: Sequence[str], arguments: Sequence[str]) -> tuple[str, Place]:
     """What to do with which bridge, by the command line and the manager's configuration files; raises OptionError."""
     conf = cfg.ConfigOpts()
     conf.register_cli_opts([option for option in OPTIONS if option.name in ("ovsdb-connection", "bridge")])
     conf.register_cli_opt(cfg.StrOpt("action", positional=True, choices=list(actions), help="What to do."))
-    try:
-        conf(
-            args=list(arguments), project=PROJECT, prog=program, version=version(PROJECT),
-            default_config_files=cfg.find_config_files(project=PROJECT, prog=PROGRAM),
-        )  # fmt: skip
-    except (cfg.Error, ValueError) as error:
-        raise OptionError(str(error)) from error
+    read(conf, arguments, program, cfg.find_config_files(project=PROJECT, prog=PROGRAM))
     return conf.action, Place(conf.ovsdb_connection, conf.bridge, _rundir(conf.ovsdb_connection))
 
 
@@ -223,10 +243,11 @@ def parse(conf: cfg.ConfigOpts, arguments: Sequence[str]) -> Settings:
 
     Raises OptionError; --help and --version end the process, as a bad option does (with status 1).
     """
-    conf.register_cli_opts(OPTIONS)
+    conf.register_cli_opts(map(with_default, OPTIONS))
     conf.register_cli_opt(APPS)
+    read(conf, arguments, PROGRAM)
+    check_keys(conf)
     try:
-        conf(args=list(arguments), project=PROJECT, prog=PROGRAM, version=version(PROJECT))
         return _settings(conf)
     except (cfg.Error, ValueError, ProtectionError) as error:
         raise OptionError(str(error)) from error
@@ -257,7 +278,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         apps=tuple(name for app in conf.app for name in app.split(",") if name) or DEFAULT_APPS,
         rundir=_rundir(conf.ovsdb_connection),
         ofp_host=conf.ofp_listen_host,
-        ofp_port=(conf.ofp_ssl_listen_port if ofp_tls else conf.ofp_tcp_listen_port) or OFP_PORT,
+        ofp_port=conf.ofp_ssl_listen_port if ofp_tls else conf.ofp_tcp_listen_port,
         ofp_tls=ofp_tls is not None,
         verbose=conf.verbose,
         protection=_protection(conf),

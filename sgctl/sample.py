@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from textwrap import wrap
-from typing import Any
 
-from sgctl.config import OPTIONS
+from sgctl.config import OPTIONS, SWITCH_OPTIONS, default_text
 
 WIDTH = 100
 HEAD = """\
@@ -19,16 +18,6 @@ HEAD = """\
 
 [DEFAULT]
 """
-OSKEN: Mapping[str, tuple[str, object]] = {
-    "ofp_listen_host": ("Address that the agent listens on for its switch.", "127.0.0.1"),
-    "ofp_tcp_listen_port": ("Port that it listens on.", 6653),
-    "ofp_ssl_listen_port": ("Port that it listens on with the next three.", 6653),
-    "ctl_privkey": ("File with its private key, for OpenFlow by TLS.", ""),
-    "ctl_cert": ("File with its certificate.", ""),
-    "ca_certs": ("File with the certificate of the authority that has signed the switch's.", ""),
-}
-"""Options of os-ken that are of use to sgctl."""
-
 
 def sample() -> str:
     """The file's text."""
@@ -36,23 +25,9 @@ def sample() -> str:
 
 
 def _entries() -> Iterator[str]:
-    for option in OPTIONS:
-        yield _entry(option.dest, option.help, option.default)
-    for name, (help_, default) in OSKEN.items():
-        yield _entry(name, help_, default)
-
-
-def _entry(name: str, help_: str, default: Any) -> str:
-    text = "".join(f"# {line}\n" for line in wrap(help_, WIDTH))
-    return f"\n{text}#{name} ={_value(default)}\n"
-
-
-def _value(default: Any) -> str:
-    if isinstance(default, dict):
-        default = ",".join(f"{key}:{value}" for key, value in default.items())
-    elif isinstance(default, bool):
-        default = str(default).lower()
-    return f" {default}" if default not in (None, "", []) else ""
+    for option in (*OPTIONS, *SWITCH_OPTIONS):
+        text = "".join(f"# {line}\n" for line in wrap(option.help, WIDTH))
+        yield f"\n{text}#{option.dest} = {default_text(option)}".rstrip() + "\n"
 
 
 if __name__ == "__main__":

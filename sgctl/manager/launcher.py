@@ -18,7 +18,7 @@ from os_ken import cfg
 from os_ken.base.app_manager import AppManager
 from os_ken.controller import controller, ofp_event  # noqa: F401 - the first registers os-ken's options
 
-from sgctl.config import AGENT, DB, PROGRAM, Settings, parse
+from sgctl.config import AGENT, DB, PROGRAM, SWITCH_OPTIONS, Settings, parse, with_default
 from sgctl.db.status import leader
 from sgctl.dbserver import DatabaseServer
 from sgctl.errors import SgctlError
@@ -33,14 +33,13 @@ LOG = logging.getLogger(__name__)
 CLOSE_DEADLINE = 5.0
 WATCH = 5.0
 EXPLAIN = 5.0
-#: os-ken would listen on all addresses and would never notice a dead switch.
+#: os-ken would never notice a dead switch.
 OSKEN_DEFAULTS: Mapping[str, object] = {
-    "ofp_listen_host": "127.0.0.1",
-    "ofp_tcp_listen_port": 6653,
-    "ofp_ssl_listen_port": 6653,
     "maximum_unreplied_echo_requests": 2,
     "echo_request_interval": 5.0,
 }
+#: Options of os-ken's own applications, which is where they are shown.
+OSKEN_GROUPS = ("bgp-app", "test-switch", "zapi")
 
 
 def launch(arguments: Sequence[str]) -> int:
@@ -57,6 +56,11 @@ def launch(arguments: Sequence[str]) -> int:
 def _settings(arguments: Sequence[str]) -> Settings:
     for name, value in OSKEN_DEFAULTS.items():
         cfg.CONF.set_default(name, value)
+    cfg.CONF.unregister_opts(SWITCH_OPTIONS)
+    cfg.CONF.register_cli_opts(map(with_default, SWITCH_OPTIONS))
+    if not any(argument.startswith("os_ken.") for argument in arguments):
+        for group in OSKEN_GROUPS:
+            cfg.CONF.unregister_opts([cfg.Opt(name) for name in cfg.CONF[group]], group)
     try:
         return parse(cfg.CONF, arguments)
     except SystemExit as end:

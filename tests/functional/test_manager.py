@@ -78,7 +78,7 @@ def test_help_and_version() -> None:
     ("arguments", "text"),
     [
         (["--nonsense"], "--nonsense"),
-        (["--api-port=x"], "--api_port"),
+        (["--api-port=x"], "--api-port"),
         (["--config-file=/does/not/exist"], "/does/not/exist"),
         (["--db=nonsense:1"], "--db nonsense:1"),
         (["--db=unix:/x", "--db-listen=ptcp:1"], "--db-listen"),

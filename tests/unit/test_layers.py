@@ -15,7 +15,7 @@ LONGEST = 400
 #: Adapters, each with the library that it alone may import.
 ADAPTERS = {"sgctl.openflow": {"os_ken"}, "sgctl.vswitch": {"ovs", "ovsdbapp"}, "sgctl.store": {"ovs", "ovsdbapp"}}
 #: The one place where options and their defaults are declared.
-CONFIG = {"sgctl.config": {"oslo_config"}}
+CONFIG = {"sgctl.config": {"oslo_config"}, "sgctl.configfile": {"oslo_config"}}
 #: What shells in one process share.
 SHARED = ("sgctl.services", "sgctl.health")
 #: Shells, which nobody below them may import.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg
 
-from sgctl.config import OptionError, Settings, parse
+from sgctl.config import SWITCH_OPTIONS, OptionError, Settings, parse
 from sgctl.db import pki
 from sgctl.dbfile import Member
 from sgctl.manager.logs import FORMAT, OneLine
@@ -21,9 +21,7 @@ from sgctl.tls import Tls, TlsError
 
 def read(*arguments: str) -> Settings:
     conf = cfg.ConfigOpts()
-    conf.register_cli_opts([cfg.StrOpt("ofp-listen-host", default="127.0.0.1"), cfg.IntOpt("ofp-tcp-listen-port")])
-    conf.register_cli_opts([cfg.StrOpt(name) for name in ("ctl-privkey", "ctl-cert", "ca-certs")])
-    conf.register_cli_opts([cfg.IntOpt("ofp-ssl-listen-port")])
+    conf.register_cli_opts(SWITCH_OPTIONS)
     return parse(conf, ["--config-file=/dev/null", *arguments])
 
 
@@ -33,6 +31,30 @@ def test_defaults() -> None:
     assert (settings.bridge, settings.api_port, settings.admin_port) == ("br-int", 8080, 8081)
     assert settings.apps == ("sgctl.agent", "sgctl.api")
     assert settings.controller == "tcp:127.0.0.1:6653"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[DEFAULT]\napi-port = 1\n", "there is no option api-port in [DEFAULT]; api_port is one"),
+        ("[DEFAULT]\napi_port = 1\ndb_listn = x\n", "there is no option db_listn in [DEFAULT]; db_listen is one"),
+        ("[default]\napi_port = 1\n", "there is no option api_port in [default]"),
+        ("[DEFAULT]\nx\n", "No ':' or '=' found in assignment"),
+    ],
+)
+@pytest.mark.parametrize("by_directory", [False, True])
+def test_a_key_that_is_no_option_is_named(tmp_path: Path, text: str, complaint: str, *, by_directory: bool) -> None:
+    file = tmp_path / "some.conf"
+    file.write_text(text)
+    with pytest.raises(OptionError, match=re.escape(complaint)) as refused:
+        read(f"--config-dir={tmp_path}" if by_directory else f"--config-file={file}")
+    assert str(file) in str(refused.value)
+
+
+def test_options_are_named_as_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read("--api-port=70000")
+    assert "--api-port" in capsys.readouterr().err
 
 
 def test_applications_and_uplinks_keep_their_order() -> None:

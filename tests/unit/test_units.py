@@ -14,8 +14,8 @@ from os_ken.base import app_manager  # noqa: F401 - registers os-ken's options
 from oslo_config import cfg
 
 import sgctl
-from sgctl.config import Settings, parse
-from sgctl.sample import OSKEN, sample
+from sgctl.config import SWITCH_OPTIONS, Settings, parse
+from sgctl.sample import sample
 
 PACKAGE = Path(sgctl.__file__).parent
 UNITS = sorted((PACKAGE / "units").glob("*.service"))
@@ -27,9 +27,7 @@ analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="sy
 def settings(path: Path, *arguments: str) -> Settings:
     """What a manager with this configuration file makes of it."""
     conf = cfg.ConfigOpts()
-    conf.register_cli_opts([cfg.StrOpt("ofp-listen-host", default="127.0.0.1"), cfg.IntOpt("ofp-tcp-listen-port")])
-    conf.register_cli_opts([cfg.StrOpt(name) for name in ("ctl-privkey", "ctl-cert", "ca-certs")])
-    conf.register_cli_opts([cfg.IntOpt("ofp-ssl-listen-port")])
+    conf.register_cli_opts(SWITCH_OPTIONS)
     return parse(conf, [f"--config-file={path}", *arguments])
 
 
@@ -84,6 +82,6 @@ def test_the_sample_has_the_defaults(tmp_path: Path) -> None:
     assert settings(full) == settings(empty)
 
 
-@pytest.mark.parametrize("name", OSKEN)
+@pytest.mark.parametrize("name", [option.dest for option in SWITCH_OPTIONS])
 def test_os_ken_has_these_options(name: str) -> None:
     assert name in osken.CONF

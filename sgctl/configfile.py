@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading the command line and configuration files strictly: oslo.config ignores keys that no option has."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
+from difflib import get_close_matches
+from importlib.metadata import version
+from pathlib import Path
+
+from oslo_config import cfg
+
+from sgctl.errors import SgctlError
+
+PROJECT = "sgctl"
+_OPTION = re.compile(r"--[a-z0-9_]+")
+
+
+class OptionError(SgctlError):
+    """An option that cannot be right."""
+
+
+def read(conf: cfg.ConfigOpts, arguments: Sequence[str], program: str, files: Sequence[str] | None = None) -> None:
+    """Give the options of `conf` their values; `files`: configuration files if the command line names none.
+
+    Raises OptionError; --help and --version end the process, as a bad option does (with a status that is not 0).
+    """
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            conf(
+                args=list(arguments), project=PROJECT, prog=program, version=version(PROJECT),
+                default_config_files=files,
+            )  # fmt: skip
+    except (cfg.Error, ValueError) as error:
+        raise OptionError(str(error)) from error
+    finally:
+        # oslo.config names options as configuration files do.
+        sys.stderr.write(_OPTION.sub(lambda found: found[0].replace("_", "-"), complaint.getvalue()))
+
+
+def check_keys(conf: cfg.ConfigOpts) -> None:
+    """Raise OptionError for the first key of a configuration file that is no option."""
+    for path in _files(conf):
+        sections: dict[str, dict[str, list[str]]] = {}
+        cfg.ConfigParser(str(path), sections).parse()
+        for section, keys in sections.items():
+            known = _known(conf, section)
+            for key in keys:
+                if key not in known:
+                    raise OptionError(f"{path}: there is no option {key} in [{section}]{_meant(key, known)}")
+
+
+def _files(conf: cfg.ConfigOpts) -> Iterator[Path]:
+    yield from map(Path, conf.config_file or ())
+    for directory in conf.config_dirs or conf.default_config_dirs:
+        yield from sorted(Path(directory).glob("*.conf"))
+
+
+def _known(conf: cfg.ConfigOpts, section: str) -> list[str]:
+    if section == "DEFAULT":
+        return list(conf)
+    return list(conf[section]) if section in conf else []
+
+
+def _meant(key: str, known: Sequence[str]) -> str:
+    near = get_close_matches(key.replace("-", "_"), known, n=1)
+    return f"; {near[0]} is one" if near else ""
