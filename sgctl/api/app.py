@@ -9,7 +9,7 @@ from typing import Any
 
 from os_ken.base.app_manager import OSKenApp
 
-from sgctl.api.bootstrap import bootstrap
+from sgctl.api.bootstrap import bootstrap, rewrite
 from sgctl.api.catalogue import catalogue
 from sgctl.api.execute import Executor
 from sgctl.api.health import ApiMetrics, listen_health, serve_health
@@ -70,10 +70,8 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
         services = self._services
         while not services.database.wait_insync(_PATIENCE):
             LOG.warning("still waiting for the SG database")
-        bootstrap(
-            services.database, services.settings.state_dir, endpoint=self._endpoint, now=round(time.time() * 1000)
-        )
         options = services.settings
+        bootstrap(services.database, options.state_dir, endpoint=self._endpoint, now=round(time.time() * 1000))
         server = f"{options.host}:{options.api_port}"
         settings = Settings(
             endpoint=self._endpoint,
@@ -83,6 +81,8 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
             sealer=self._sealer,
         )
         self._sealer.seal_all(services.database)
+        if options.serves and not options.db_relay_of:
+            rewrite(services.database, options.state_dir, self._sealer, endpoint=self._endpoint)
         end_own_jobs(services.database, settings, now=round(time.time() * 1000))
         executor = Executor(services.database, catalogue(), settings)
         self._threads.append(services.spawn(sweep_forever, services.database, settings))

@@ -2,7 +2,8 @@
 """The first start on a new database: the row about the whole cloud, the root admin account, a file with its key.
 
 The file is written before the account, and the account gets the key that is in the file: whenever the process dies,
-the next start completes what is missing. Of several servers that start at once one makes the account.
+the next start completes what is missing. Of several servers that start at once one makes the account. A server that
+has the database's own files writes a file that was lost, or was not in a backup, again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from secrets import token_urlsafe
 from uuid import NAMESPACE_OID, uuid5
 
+from sgctl.api.sealing import Sealer
 from sgctl.errors import Conflict, SgctlError
 from sgctl.model import Account, Cloud, Group, Key, Record, User
 from sgctl.store import Database, Insert
@@ -54,6 +56,20 @@ def bootstrap(database: Database, state_dir: Path, *, endpoint: str, now: int) -
             path.unlink(missing_ok=True)
     else:
         LOG.info("made the root admin account %s; its key is in %s", ADMIN, path)
+
+
+def rewrite(database: Database, state_dir: Path, sealer: Sealer, *, endpoint: str) -> None:
+    """Write the file again if it is lost, with the key that the root admin's user has now; nothing if there is none."""
+    path = state_dir / FILE
+    keys = database.replica.find(Key, user=_id("user"))
+    if not keys or path.exists():
+        return
+    key = min(keys, key=lambda key: key.created)
+    try:
+        if _write(path, endpoint, Credentials(key.api_key, sealer.open(key.secret))):
+            LOG.warning("%s was not there; wrote the root admin's key to it again", path)
+    except OSError as error:
+        LOG.warning("%s is not there, and cannot be written: %s", path, error.strerror or error)
 
 
 def _rows(credentials: Credentials, now: int) -> list[Record]:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 
-from sgctl.api.bootstrap import bootstrap
+from sgctl.api.bootstrap import bootstrap, rewrite
+from sgctl.api.sealing import Sealer
 from sgctl.errors import Conflict, SgctlError
 from sgctl.model import Account, Cloud, Group, Key, User
 from sgctl.store import Delete
@@ -90,3 +92,36 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(SgctlError, match="cannot be written"):
         start(database, tmp_path / "file")
     assert database.replica.all(Cloud) == []
+
+
+def test_a_lost_file_is_written_again(tmp_path: Path) -> None:
+    database = Memory()
+    start(database, tmp_path)
+    file = tmp_path / "admin.ini"
+    text = file.read_text()
+    rewrite(database, tmp_path, Sealer(), endpoint="http://elsewhere")  # type: ignore[arg-type]
+    assert file.read_text() == text, "it was there"
+    file.unlink()
+    rewrite(database, tmp_path, Sealer(), endpoint=ENDPOINT)  # type: ignore[arg-type]
+    assert file.read_text() == text and stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_sealed_key_is_written_as_clients_need_it(tmp_path: Path) -> None:
+    database = Memory()
+    start(database, tmp_path)
+    file = tmp_path / "admin.ini"
+    text = file.read_text()
+    file.unlink()
+    sealer = Sealer(Fernet.generate_key())
+    sealer.seal_all(database)  # type: ignore[arg-type]
+    rewrite(database, tmp_path, sealer, endpoint=ENDPOINT)  # type: ignore[arg-type]
+    assert file.read_text() == text
+
+
+def test_without_the_admin_there_is_no_file_to_write(tmp_path: Path) -> None:
+    database = Memory()
+    start(database, tmp_path)
+    database.write([Delete(Key, row.id) for row in database.replica.all(Key)])
+    (tmp_path / "admin.ini").unlink()
+    rewrite(database, tmp_path, Sealer(), endpoint=ENDPOINT)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
