@@ -141,7 +141,7 @@ class DatabaseServer:
                     return
                 steady = monotonic() - started > _STEADY_SECONDS
                 pause = shortest if steady else min(max(2 * pause, shortest), longest)
-                LOG.warning("database server ended, starting it again in %.1f s: %s", pause, self._last_words())
+                LOG.warning("database server ended, starting it again in %.1f s: %s", pause, self._why())
                 select.select([self._ear], [], [], pause)
         except DatabaseServerError as error:
             self._failure = error
@@ -217,6 +217,11 @@ class DatabaseServer:
             return False
         command = [program("ovs-appctl"), "--timeout=5", "-t", str(self.directory / "sg.ctl"), "version"]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def _why(self) -> str:
+        """Why it has ended."""
+        status = 0 if self._process is None else self._process.returncode
+        return f"killed by {signal.Signals(-status).name}" if status < 0 else self._last_words()
 
     def _last_words(self) -> str:
         """The last line of its log that is a complaint, or the last of all."""

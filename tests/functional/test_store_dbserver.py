@@ -133,13 +133,14 @@ def test_a_taken_port_is_an_error() -> None:
         assert server.pid is not None
 
 
-def test_it_comes_back_after_a_kill() -> None:
+def test_it_comes_back_after_a_kill(caplog: pytest.LogCaptureFixture) -> None:
     with served() as server:
         for _ in range(3):
             killed = server.pid
             assert killed is not None
             os.kill(killed, signal.SIGKILL)
             eventually(lambda killed=killed: server.pid not in {None, killed})  # type: ignore[misc]
+            assert "killed by SIGKILL" in caplog.text
             with connected(server):
                 pass
 
