@@ -14,7 +14,7 @@ PACKAGES := openvswitch-switch iproute2 iputils-ping util-linux dnsmasq-base bus
 WORKERS ?= 2
 SHELL_FILES := .ci/run devstack/guest-kernel.sh devstack/plugin.sh devstack/settings $(wildcard devstack/lab/*.sh)
 
-.PHONY: help setup demo lab lab-down test soak soak-api mutants clients bench lint clean
+.PHONY: help setup demo lab lab-down test soak soak-moves soak-api mutants clients bench lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ test: setup  ## all tests (WORKERS=2 at a time)
 
 soak: setup  ## random faults under traffic (SEED=…, MINUTES=10)
 	$(PYTHON) -m tests.faults $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),10)
+
+soak-moves: setup  ## VMs move about under traffic while things go wrong (SEED=…, MOVES=50)
+	$(PYTHON) -m tests.faults.movesoak $(if $(SEED),--seed $(SEED)) --moves $(or $(MOVES),50)
 
 soak-api: setup  ## a hundred thousand API requests, honest and hostile (REQUESTS=…, SEED=…)
 	$(PYTHON) -W ignore -m tests.functional.api_soak $(or $(REQUESTS),100000) $(or $(SEED),1)

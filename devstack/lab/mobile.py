@@ -29,11 +29,11 @@ class Mobile:
         self.vm = VM(cloud.lab, order.name)
         self.mac = str(card["macaddress"])
         self.nic = str(card["id"])
-        self._wire = cloud.lab.namespace(f"{order.name}-w"[-12:].lstrip("-"))
-        self._wire.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
-        self._wire.ip("link add bridge type bridge forward_delay 0 mcast_snooping 0", "link set bridge up")
-        wire(self.vm.namespace, "eth0", self._wire, "card", mac=self.mac, far_quiet=True)
-        self._wire.ip("link set card master bridge")
+        self.wires = cloud.lab.namespace(f"{order.name}-w"[-12:].lstrip("-"))
+        self.wires.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
+        self.wires.ip("link add bridge type bridge forward_delay 0 mcast_snooping 0", "link set bridge up")
+        wire(self.vm.namespace, "eth0", self.wires, "card", mac=self.mac, far_quiet=True)
+        self.wires.ip("link set card master bridge")
         self.ports: dict[str, tuple[Hypervisor, str]] = {}
         self.host: Hypervisor | None = None
         self._made = 0
@@ -54,7 +54,7 @@ class Mobile:
         """Make a port for the VM on a hypervisor, in which it does not run yet; the port's name."""
         self._made += 1
         port = f"{self.vm.name[:8]}t{self._made}"
-        wire(self._wire, hypervisor.name, hypervisor.namespace, port, quiet=True, far_quiet=True)
+        wire(self.wires, hypervisor.name, hypervisor.namespace, port, quiet=True, far_quiet=True)
         settings = {"iface-id": self.nic, "attached-mac": self.mac, "iface-status": "active", "vm-name": self.vm.name}
         hypervisor.vsctl(
             "add-port", BRIDGE, port, "--", "set", "Interface", port,
@@ -73,13 +73,13 @@ class Mobile:
     def lose(self, hypervisor: Hypervisor) -> None:
         """The hypervisor is gone, and the port with it."""
         self.ports.pop(hypervisor.name)
-        self._wire.ip(f"link set {hypervisor.name} nomaster")
+        self.wires.ip(f"link set {hypervisor.name} nomaster")
         self.host = None
 
     def run_on(self, hypervisor: Hypervisor, *, announce: bool = True) -> None:
         """Let the VM run on a hypervisor that has a port for it; QEMU would announce it with RARPs."""
         old = [f"link set {self.host.name} nomaster"] if self.host is not None else []
-        self._wire.ip(*old, f"link set {hypervisor.name} master bridge")
+        self.wires.ip(*old, f"link set {hypervisor.name} master bridge")
         self.host = hypervisor
         if announce:
             self.announce()
@@ -90,7 +90,7 @@ class Mobile:
             raise CommandFailed(f"{self.vm.name} does not run")
         mac = bytes.fromhex(self.mac.replace(":", ""))
         body = b"\0\x01\x08\0\x06\x04\0\x03" + mac + bytes(4) + mac + bytes(4)
-        with self._wire.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        with self.wires.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
             sender.bind((self.host.name, 0))
             sender.send((b"\xff" * 6 + mac + RARP.to_bytes(2, "big") + body).ljust(60, b"\0"))
 

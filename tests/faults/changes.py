@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections import deque
 from itertools import count, cycle
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Protocol
 
-from devstack.lab.cloud import Order
+from devstack.lab.api import Account
+from devstack.lab.cloud import Cloud, Order
 from sgctl.cli.errors import CliError
-from tests.faults.scene import Scene
 from tests.functional.promised import allow, revoke
 
 PAUSE = 0.15
@@ -21,10 +21,22 @@ _ports = count(20000)
 _members = count(1)
 
 
+class Ground(Protocol):
+    """A cloud whose tenant has the groups `web` and `team`."""
+
+    @property
+    def cloud(self) -> Cloud:
+        """Where new members are to be."""
+
+    @property
+    def tenant(self) -> Account:
+        """Whose groups change."""
+
+
 class Changes:
     """Writes through the API until stopped. A write that is refused or not answered may or may not have happened."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Ground) -> None:
         self._scene = scene
         self._rules: deque[str] = deque()
         self._members: deque[str] = deque()
