@@ -18,7 +18,7 @@ PATIENCE = 2.0
 
 
 class LocalBridge:
-    """Follows the bridge, and prepares it again whenever something there has changed."""
+    """Follows the bridge, and prepares it again whenever something other than ports has changed there."""
 
     def __init__(self, settings: Settings, fatal: Callable[[BaseException], None]) -> None:
         self._connection, self._bridge = settings.ovsdb_connection, settings.bridge
@@ -28,8 +28,7 @@ class LocalBridge:
             timeouts=settings.protection.timeouts,
         )
         self._switch = LocalSwitch(settings.ovsdb_connection, settings.bridge, on_fault=fatal)
-        self._switch.on_change(self._changed)
-        self._prepared = False
+        self._prepared: int | None = None
         self._complaint = ""
         self._away_since = monotonic()
         self._known = False
@@ -54,7 +53,7 @@ class LocalBridge:
             self._miss()
             return None
         self._greet()
-        if not self._prepared:
+        if self._prepared != self._switch.configuration:
             self._prepare()
         found = self._switch.snapshot()
         return found if found.datapath_id or found.ports else None
@@ -75,17 +74,14 @@ class LocalBridge:
             LOG.info("the switch's database %s is followed, after %.1f s without it", self._connection,
                      monotonic() - self._away_since)  # fmt: skip
 
-    def _changed(self) -> None:
-        self._prepared = False
-
     def _prepare(self) -> None:
-        self._prepared = True
+        seen = self._switch.configuration
         try:
             if self._switch.prepare(self._wanted):
                 LOG.info("configured bridge %s: controller %s, fail mode secure", self._bridge, self._wanted.controller)
-            self._complaint = ""
+            self._prepared, self._complaint = seen, ""
         except VSwitchError as error:
-            self._prepared = False
+            self._prepared = None
             self._complain(str(error))
 
     def _complain(self, text: str) -> None:

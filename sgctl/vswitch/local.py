@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from time import monotonic, sleep
 from types import SimpleNamespace
-from typing import Any, Generic, TypeVar
+from typing import Any
 from uuid import UUID
 
 from ovs.db.idl import SchemaHelper
@@ -17,18 +17,16 @@ from ovsdbapp.backend.ovs_idl.command import BaseCommand
 from ovsdbapp.backend.ovs_idl.connection import Connection, OvsdbIdl
 from ovsdbapp.backend.ovs_idl.transaction import Transaction
 
-from sgctl.localport import LocalPort, VSwitch
+from sgctl.localport import VSwitch
 from sgctl.vswitch.bridge import BridgeSettings, Prepare, Release
 from sgctl.vswitch.errors import VSwitchError
+from sgctl.vswitch.ports import TABLES as PORTS
+from sgctl.vswitch.ports import Ports
 from sgctl.vswitch.schema import schema
 
-T = TypeVar("T")
 LOG = logging.getLogger(__name__)
-OFPORT_MAX = 0xFEFF
-"""The last number of a real port; above are the reserved ones, among them the bridge's own (LOCAL)."""
-LONGEST_ID = 255
-"""Longer external_ids are cut: nothing that we look for is as long."""
-VANISHED = "its network device is gone"
+EVERYDAY = frozenset({"ports", "next_cfg", "cur_cfg"})
+"""Columns of Bridge and Open_vSwitch that change with every port."""
 BACKOFF = 1000
 """Milliseconds between attempts to reach the database: it is on this machine."""
 
@@ -60,8 +58,7 @@ class LocalSwitch:
         self._thread = threading.Thread(target=self._start, name="local-switch", daemon=True)
         self._callbacks: list[Callable[[], None]] = []
         self._snapshot: VSwitch | None = None
-        self._bridges, self._ports = _Made(lambda row: list(row.ports)), _Made(lambda row: list(row.interfaces))
-        self._interfaces = _Made(_local_port)
+        self._ports = Ports(self._idl)
         self._told: tuple[bool, VSwitch | None] = (False, None)
 
     def start(self) -> None:
@@ -71,12 +68,18 @@ class LocalSwitch:
     def stop(self) -> None:
         """End the connection; the last snapshot stays."""
         self._stopping.set()
-        self._connection.stop(self._deadline)
+        if self._connection.is_running:
+            self._end()
 
     @property
     def insync(self) -> bool:
         """True while we are connected and know the present state."""
         return self._snapshot is not None and self._idl.current
+
+    @property
+    def configuration(self) -> int:
+        """Another number whenever something other than ports may have changed."""
+        return self._idl.configuration
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call `callback` after each change of `snapshot` or `insync`, in the database's thread: only enqueue there."""
@@ -129,8 +132,16 @@ class LocalSwitch:
             except exceptions.TimeoutException:
                 LOG.warning("the local switch's database %s does not answer", self._idl.session_name())
             else:
+                if self._stopping.is_set():
+                    self._end()
                 return
         self._idl.close()
+
+    def _end(self) -> None:
+        """End the connection's thread, but only once it has been started: ovsdbapp says that it runs just before."""
+        with self._connection.lock:
+            pass
+        self._connection.stop(self._deadline)
 
     def _look(self, changed: bool) -> None:
         """Called after each batch of messages: take a new snapshot, and tell if it or `insync` differs."""
@@ -143,39 +154,13 @@ class LocalSwitch:
                 callback()
 
     def _read(self) -> VSwitch:
-        """Look at what has changed; with hundreds of ports everything takes long to look at."""
         touched, self._idl.touched = self._idl.touched, set()
-        for made in (self._bridges, self._ports, self._interfaces):
-            made.forget(touched)
+        self._ports.forget(touched)
         for row in self._idl.tables["Bridge"].rows.values():
             if row.name == self.bridge:
-                interfaces = [one for port in self._bridges.of(row) for one in self._ports.of(port)]
-                ports = [self._interfaces.of(one) for one in interfaces]
-                ports.sort(key=lambda port: port.uuid)
-                return VSwitch(
-                    datapath_id=_datapath_id(row), ports=tuple(port for port in ports if port.name != self.bridge)
-                )
+                ports = tuple(port for port in self._ports.of(row) if port.name != self.bridge)
+                return VSwitch(datapath_id=_datapath_id(row), ports=ports)
         return VSwitch()
-
-
-class _Made(Generic[T]):
-    """What was made of each row of a table, until the row changes."""
-
-    def __init__(self, make: Callable[[Any], T]) -> None:
-        self._make = make
-        self._kept: dict[UUID, tuple[Any, T]] = {}
-
-    def forget(self, ids: Iterable[UUID]) -> None:
-        """These rows have changed, or are gone."""
-        for id in ids:
-            self._kept.pop(id, None)
-
-    def of(self, row: Any) -> T:
-        """After a new connection the rows are new objects, and all is made again."""
-        kept = self._kept.get(row.uuid)
-        if kept is None or kept[0] is not row:
-            kept = self._kept[row.uuid] = (row, self._make(row))
-        return kept[1]
 
 
 class _Idl(OvsdbIdl):  # type: ignore[misc]
@@ -191,6 +176,7 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
         super().__init__(connection, helper)
         self._on_fault = on_fault
         self.touched: set[UUID] = set()
+        self.configuration = 0
         self._after = after
         self._session.reconnect.set_backoff(BACKOFF, BACKOFF)
 
@@ -203,8 +189,10 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
         )
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
-        """A row has come, changed or gone."""
+        """A row has come, changed or gone; of a change `updates` has what the changed columns were."""
         self.touched.add(row.uuid)
+        if row._table.name not in PORTS and (updates is None or not updates._data.keys() <= EVERYDAY):
+            self.configuration += 1
         super().notify(event, row, updates)
 
     def run(self) -> bool:
@@ -220,27 +208,3 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
 
 def _datapath_id(bridge: Any) -> int:
     return int(bridge.datapath_id[0], 16) if bridge.datapath_id else 0
-
-
-def _local_port(row: Any) -> LocalPort:
-    """An Interface row as a value, whatever is in it."""
-    ofport = row.ofport[0] if row.ofport and not _vanished(row) else -1
-    ids = {key: value[:LONGEST_ID] for key, value in row.external_ids.items()}
-    return LocalPort(
-        uuid=str(row.uuid),
-        name=row.name,
-        ofport=ofport if 0 < ofport <= OFPORT_MAX else None,
-        iface_id=ids.get("iface-id"),
-        attached_mac=ids.get("attached-mac"),
-        role=ids.get("sgctl-role", ""),
-        error=row.error[0] if row.error else VANISHED if _vanished(row) else "",
-    )
-
-
-def _vanished(row: Any) -> bool:
-    """Whether the port's network device is gone.
-
-    In user space the switch keeps the port and its number, and shows it by what it knows of the device. Of a port that
-    is new it has not said anything yet.
-    """
-    return bool(row.ifindex == [0] and not row.mac_in_use)

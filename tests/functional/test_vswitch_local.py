@@ -83,6 +83,20 @@ def test_each_change_is_told_once(sandbox: Sandbox, watch: Watch) -> None:
     assert [snapshot.ports[0].iface_id for _insync, snapshot in watch.told[before:]] == ["a", "c"]
 
 
+def test_ports_do_not_count_as_configuration(sandbox: Sandbox, watch: Watch) -> None:
+    watch.local.prepare(SETTINGS)
+    eventually(lambda: watch.numbers() == {"p1": 1})
+    before = watch.local.configuration
+    sandbox.add_port("br0", "p2")
+    eventually(lambda: watch.numbers() == {"p1": 1, "p2": 2})
+    sandbox.vsctl("del-port", "br0", "p2")
+    eventually(lambda: watch.numbers() == {"p1": 1})
+    assert watch.local.configuration == before
+    sandbox.vsctl("set-fail-mode", "br0", "standalone")
+    eventually(lambda: watch.local.configuration != before)
+    assert watch.local.prepare(SETTINGS)
+
+
 def test_a_port_without_a_number_is_a_value(sandbox: Sandbox, watch: Watch) -> None:
     sandbox.vsctl("add-port", "br0", "nobody", "--", "set", "Interface", "nobody", "type=no-such-type")
     eventually(lambda: watch.ports().get("nobody") and watch.ports()["nobody"].error)
