@@ -57,8 +57,8 @@ clients: setup  ## the API tried by other people's clients, Ansible among them (
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[test,clients]'
 	$(PYTHON) -m pytest -m "clients or not clients" tests/functional/test_api_clients.py
 
-bench: setup  ## how fast it is: tests/bench/README.md
-	$(PYTHON) -W ignore -m tests.bench
+bench: setup  ## how fast it is, beside its peers where they are installed: tests/bench/README.md
+	$(PYTHON) -W ignore -m tests.bench --peer installed
 	$(PYTHON) -W ignore -m tests.bench.bench_api
 
 lint: setup  ## ruff, mypy, shellcheck

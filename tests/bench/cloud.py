@@ -14,6 +14,10 @@ from sgctl.model import Address, Member, Nic, Row, Rule, Vm, member_id
 PODS = {"near": 10, "far": 11}
 """Second byte of the pods' subnets 10.N.0.0/16: `near` is on this hypervisor, `far` elsewhere."""
 GROUP_PORT, CIDR_PORT = 12489, 1000
+"""The first TCP ports of rules about a group, and of rules about CIDRs; datagrams go to the former too."""
+MORE_PORT = 4500
+"""The UDP port that the group `more` opens to everybody."""
+NEAR = "10.10.0.0/16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,12 @@ class Machine:
         yield Vm(id=self.vm, name=self.name, zone=place.zone, account=account, pod=pod)
         yield Nic(id=self.nic, vm=self.vm, mac=self.mac, groups=groups, account=account, pod=pod)
         yield Address(id=str(uuid5(NAMESPACE_OID, f"bench address {self.address}")), address=self.address, nic=self.nic)
-        for one in groups:
-            yield Member(id=member_id(one, self.address), group=one, nic=self.nic, address=self.address)
+        yield self.member(place, group)
+
+    def member(self, place: Place, group: str) -> Member:
+        """What makes it a member of a group, for those who look for members."""
+        id = place.groups[group]
+        return Member(id=member_id(id, self.address), group=id, nic=self.nic, address=self.address)
 
 
 def cidr(number: int) -> str:
@@ -95,14 +103,20 @@ def cidr(number: int) -> str:
 def rule_rows(place: Place, size: Size) -> Iterator[Rule]:
     """The rules of the group `web`."""
     for number in range(size.rules):
-        yield _rule(place, CIDR_PORT + number, cidr=cidr(number))
+        yield cidr_rule(place, number)
     for number in range(size.group_rules):
         yield _rule(place, GROUP_PORT + number, peer=place.groups["sources"])
 
 
+def cidr_rule(place: Place, number: int) -> Rule:
+    """The rule about a CIDR with this number."""
+    return _rule(place, CIDR_PORT + number, cidr=cidr(number))
+
+
 def _rule(place: Place, port: int, *, cidr: str = "", peer: str | None = None) -> Rule:
-    group, traffic = place.groups["web"], rules.Traffic("tcp", 6, port, port)
+    traffic = rules.Traffic("tcp", 6, port, port)
     return Rule(
-        id=str(uuid5(NAMESPACE_OID, f"bench rule {port}")), group=group, direction="ingress", protocol="tcp", proto=6,
-        first=port, last=port, cidr=cidr, peer=peer, digest=rules.digest(traffic, cidr=cidr, peer=peer),
+        id=str(uuid5(NAMESPACE_OID, f"bench rule {port}")), group=place.groups["web"], direction="ingress",
+        protocol="tcp", proto=6, first=port, last=port, cidr=cidr, peer=peer,
+        digest=rules.digest(traffic, cidr=cidr, peer=peer),
     )  # fmt: skip

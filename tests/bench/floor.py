@@ -7,17 +7,17 @@ import re
 import statistics
 import time
 
-from tests.bench.system import BRIDGE, System
+from tests.bench.hypervisor import BRIDGE, Hypervisor
 
 SPARE = "br-floor"
 REPEAT = 3
 _METER = re.compile(r"meter:\d+,")
 
 
-def floor(system: System) -> dict[str, float]:
+def floor(hypervisor: Hypervisor) -> dict[str, float]:
     """Milliseconds of `ovs-ofctl --bundle` for all flows of the bridge, on an empty bridge of the same switch."""
-    sandbox = system.sandbox
-    file = system.directory / "flows.txt"
+    sandbox = hypervisor.sandbox
+    file = hypervisor.directory / "flows.txt"
     lines = sandbox.ofctl("dump-flows", BRIDGE, "--no-stats", "--no-names").splitlines()
     # Meters are not flows; without them the tool has a little less to do.
     flows = [_METER.sub("", line.strip()) for line in lines if "actions=" in line]

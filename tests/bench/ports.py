@@ -3,106 +3,77 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import threading
 import time
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-Json = Any
-_DATABASE = "Open_vSwitch"
+from tests.bench.ovsdb import Json, Ovsdb, insert, mutate, named, select
 
 
 class PortDatabase:
-    """One JSON-RPC connection; `numbered` says when (perf_counter) each interface had its OpenFlow number."""
+    """`numbered` says when (perf_counter) each interface had its OpenFlow number."""
 
     def __init__(self, path: Path, bridge: str) -> None:
         self.numbered: dict[str, float] = {}
-        self._bridge = bridge
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
-        self._ids = count()
-        self._answers: dict[int, Json] = {}
-        self._changed = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
-        self._call("monitor", _DATABASE, None, {"Interface": {"columns": ["name", "ofport"]}})
+        self._bridge, self._done = bridge, 0
+        self._database = Ovsdb(path, "Open_vSwitch", self._note)
+        self._database.monitor(Interface=["name", "ofport"], Open_vSwitch=["cur_cfg"])
 
-    def plug(self, names: dict[str, dict[str, str]], **columns: str) -> None:
+    def plug(self, names: dict[str, dict[str, str]], **options: str) -> None:
         """Add dummy ports with these external_ids by name; returns when the transaction is done."""
         operations: list[Json] = []
         for number, (name, external) in enumerate(names.items()):
             row = {"name": name, "type": "dummy", "external_ids": ["map", sorted(external.items())]}
-            row |= {"options": ["map", sorted(columns.items())]} if columns else {}
-            operations += [
-                {"op": "insert", "table": "Interface", "row": row, "uuid-name": f"i{number}"},
-                {"op": "insert", "table": "Port", "uuid-name": f"p{number}",
-                 "row": {"name": name, "interfaces": ["named-uuid", f"i{number}"]}},
-            ]  # fmt: skip
-        added = ["set", [["named-uuid", f"p{number}"] for number in range(len(names))]]
-        self._transact(*operations, self._mutation("insert", added))
+            row |= {"options": ["map", sorted(options.items())]} if options else {}
+            operations.append(insert("Interface", f"i{number}", **row))
+            operations.append(insert("Port", f"p{number}", name=name, interfaces=["named-uuid", f"i{number}"]))
+        added = named(*(f"p{number}" for number in range(len(names))))
+        self._database.transact(*operations, mutate("Bridge", self._bridge, "ports", "insert", added))
 
     def unplug(self, name: str) -> None:
         """Remove a port."""
-        found = self._transact({"op": "select", "table": "Port", "where": [["name", "==", name]], "columns": ["_uuid"]})
-        self._transact(self._mutation("delete", found[0]["rows"][0]["_uuid"]))
+        self._database.transact(self._removal(name))
 
-    def wait_numbered(self, names: dict[str, Any] | list[str], timeout: float = 60.0) -> None:
+    def wait_numbered(self, names: dict[str, Any] | list[str]) -> None:
         """Wait until all these ports have OpenFlow numbers."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self.numbered.keys() >= set(names), timeout):
-                raise TimeoutError("ports without OpenFlow numbers")
+        self._database.wait(lambda: self.numbered.keys() >= set(names), "all ports have OpenFlow numbers")
+
+    def change(self, name: str) -> tuple[float, float]:
+        """Seconds that the switch alone takes to number a port that is no VM's, and to remove it.
+
+        It has removed it when it says that its configuration is the new one, as ovs-vsctl waits for.
+        """
+        started = time.perf_counter()
+        self.plug({name: {}})
+        self.wait_numbered([name])
+        added = self.numbered[name] - started
+        removal = self._removal(name)
+        time.sleep(0.1)
+        started, before = time.perf_counter(), self._done
+        step = {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]]}
+        self._database.transact(removal, step)
+        self._database.wait(lambda: self._done > before, "the port is removed")
+        return added, time.perf_counter() - started
+
+    def interfaces(self) -> list[dict[str, Json]]:
+        """All interfaces: name, number, external_ids."""
+        columns = ["_uuid", "name", "ofport", "external_ids"]
+        return list(
+            self._database.transact({"op": "select", "table": "Interface", "where": [], "columns": columns})[0]["rows"]
+        )
 
     def close(self) -> None:
         """End it."""
-        self._socket.close()
+        self._database.close()
 
-    def _mutation(self, mutator: str, ports: Json) -> Json:
-        return {"op": "mutate", "table": "Bridge", "where": [["name", "==", self._bridge]],
-                "mutations": [["ports", mutator, ports]]}  # fmt: skip
+    def _removal(self, name: str) -> Json:
+        port = self._database.transact(select("Port", name))[0]["rows"][0]["_uuid"]
+        return mutate("Bridge", self._bridge, "ports", "delete", port)
 
-    def _transact(self, *operations: Json) -> Json:
-        results = self._call("transact", _DATABASE, *operations)
-        errors = [one for one in results if one and "error" in one]
-        if errors:
-            raise RuntimeError(f"the switch's database refuses: {errors}")
-        return results
-
-    def _call(self, method: str, *params: Json) -> Json:
-        number = next(self._ids)
-        self._socket.sendall(json.dumps({"id": number, "method": method, "params": params}).encode())
-        with self._changed:
-            if not self._changed.wait_for(lambda: number in self._answers, 30):
-                raise TimeoutError(f"no answer to {method}")
-            return self._answers.pop(number)
-
-    def _read(self) -> None:
-        decoder, text = json.JSONDecoder(), ""
-        while data := self._socket.recv(1 << 20):
-            text += data.decode()
-            while text:
-                try:
-                    message, end = decoder.raw_decode(text)
-                except ValueError:
-                    break
-                text = text[end:].lstrip()
-                self._take(message)
-
-    def _take(self, message: Json) -> None:
-        with self._changed:
-            if message.get("method") == "echo":
-                self._socket.sendall(
-                    json.dumps({"id": message["id"], "result": message["params"], "error": None}).encode()
-                )
-            elif message.get("method") == "update":
-                self._note(message["params"][1].get("Interface", {}))
-            else:
-                self._answers[message["id"]] = message["result"]
-            self._changed.notify_all()
-
-    def _note(self, rows: dict[str, Json]) -> None:
-        for row in rows.values():
+    def _note(self, tables: Json) -> None:
+        for row in tables.get("Open_vSwitch", {}).values():
+            self._done = row["new"]["cur_cfg"]
+        for row in tables.get("Interface", {}).values():
             new = row.get("new")
             if new is None:
                 self.numbered.pop(row["old"]["name"], None)

@@ -1,29 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples as medians, a table with the budgets, and a picture."""
+"""Samples as medians, and tables: sgctl with its budgets, flow mods, how many times as much peers need."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 from typing import Any
 
-from tests.bench.events import Sample
+from tests.bench.stopwatch import Sample
 
-LARGEST = "500,20,2000"
 BUDGETS = {
     "cold": 500.0, "rule added": 10.0, "rule removed": 10.0, "member joins": 8.0, "member leaves": 8.0,
     "port added": 15.0, "port removed": 15.0, "agent restart": 1500.0, "agent peak MiB": 100.0,
     "agent idle % of a core": 0.5, "api idle % of a core": 0.5,
 }  # fmt: skip
 """Milliseconds (or what the name says) at the largest case."""
-FLAT = 1.5
-"""How many times as long as at the smallest case an event may take at the largest."""
-_LINE = ("rule added", "member joins", "address added", "group added", "port removed", "port added")
-_COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#a6761d")
-_WIDTH, _HEIGHT, _LEFT, _TOP = 640, 360, 60, 30
+NO_API = ", no API"
+"""End of the names of events that go past sgctl's API, to be compared with peers' that have none."""
+ALL_NEW = ("switch restart",)
+"""Events that begin with a switch that has no flows, and nobody who counts them."""
+SHOWN = ("flows", "floor ms", "switch alone", "agent idle", "api idle", "agent peak", "switch's pause", "audit")
+"""Beginnings of the names of facts that are worth a line."""
+Results = dict[str, Any]
 
 
-def summary(samples: Sequence[Sample]) -> dict[str, Any]:
+def summary(samples: Sequence[Sample]) -> Results:
     """The medians of some samples of one event."""
     walls = [sample.wall for sample in samples]
     keys = samples[0].cpu.keys()
@@ -32,70 +33,102 @@ def summary(samples: Sequence[Sample]) -> dict[str, Any]:
         "wall range": [round(min(walls), 2), round(max(walls), 2)],
         "cpu": round(median(sum(sample.cpu.values()) for sample in samples), 2),
         "cpu by process": {key: round(median(sample.cpu[key] for sample in samples), 2) for key in keys},
-        "flow mods": [dict(text) for text in dict.fromkeys(tuple(sorted(s.mods.items())) for s in samples)],
+        "flow mods": round(median(sum(sample.mods.values()) for sample in samples)),
+        "flow mods by kind": [dict(text) for text in dict.fromkeys(tuple(sorted(s.mods.items())) for s in samples)],
         "parts": {key: round(median(s.parts[key] for s in samples), 2) for key in samples[0].parts},
         "samples": len(samples),
     }
 
 
-def line(event: str, found: dict[str, Any]) -> str:
+def line(event: str, found: Results) -> str:
     """One event for people who wait."""
     low, high = found["wall range"]
     return (
         f"{event:16} {found['wall']:8.1f} ms ({low:.1f}-{high:.1f})  cpu {found['cpu']:7.1f} "
-        f"{found['cpu by process']} {found['parts']} {found['flow mods'][:2]}"
+        f"{found['cpu by process']} {found['parts']} {found['flow mods by kind'][:2]}"
     )
 
 
-def table(results: dict[str, Any]) -> str:
-    """All cases as a Markdown table: median milliseconds (processor time of all), and what is not time."""
+def tables(results: Results) -> str:
+    """All of them, as Markdown."""
     cases = results["cases"]
-    rows = [["", *(case["case"] for case in cases), "largest / smallest", "budget"]]
-    rows.append(["---"] * len(rows[0]))
+    parts = ["### sgctl", own(cases), "### Flow mods", mods(cases)]
+    for peer in dict.fromkeys(name for case in cases for name in case["peers"]):
+        parts += [f"### {peer} ÷ sgctl", against(peer, [case for case in cases if peer in case["peers"]])]
+    return "\n\n".join(parts)
+
+
+def own(cases: Sequence[Results]) -> str:
+    """Median milliseconds (processor time of all), and what is not time."""
+    rows = []
     for event in cases[0]["events"]:
         found = [case["events"][event] for case in cases]
         cells = [f"{one['wall']:.1f}" + (f" ({one['cpu']:.0f})" if one["cpu"] else "") for one in found]
-        rows.append([event, *cells, f"{found[-1]['wall'] / (found[0]['wall'] or 1):.1f}", _budget(event)])
-        if "from port event" in found[0]["parts"]:
-            parts = [f"{one['parts']['from port event']:.1f}" for one in found]
-            ratio = found[-1]["parts"]["from port event"] / found[0]["parts"]["from port event"]
-            rows.append(["… from the port's event", *parts, f"{ratio:.1f}", _budget(event)])
+        rows.append([event, *cells, _budget(event)])
+        for part in ("from port event", "connected", "lost"):
+            if part in found[0]["parts"]:
+                rows.append([f"… {part}", *(f"{one['parts'][part]:g}" for one in found), ""])
     for fact in cases[0]["facts"]:
-        rows.append([fact, *(f"{case['facts'][fact]:g}" for case in cases), "", _budget(fact)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        if fact.startswith(SHOWN):
+            rows.append([fact, *(f"{case['facts'][fact]:g}" for case in cases), _budget(fact)])
+    return _table(["", *(case["case"] for case in cases), "budget"], rows)
+
+
+def mods(cases: Sequence[Results]) -> str:
+    """How many flows the switch says have changed, by event; peers' after a stroke."""
+    counted = [event for event in cases[0]["events"] if event not in ALL_NEW]
+    return _events(
+        cases, counted, lambda case, event: " / ".join(str(one) for one in _of_all(case, event, "flow mods"))
+    )
+
+
+def _of_all(case: Results, event: str, key: str) -> Iterable[Any]:
+    for one in (case, *case["peers"].values()):
+        yield one["events"][event][key] if event in one["events"] else "-"
+
+
+def against(peer: str, cases: Sequence[Results]) -> str:
+    """The peer's milliseconds, and how many times as long, and as much processor time, that is as sgctl's."""
+
+    def cell(case: Results, event: str) -> str:
+        ours, theirs = case["events"][event], case["peers"][peer]["events"].get(event.removesuffix(NO_API))
+        if theirs is None:
+            return "-"
+        ratio = f"{theirs['wall']:.0f} = {theirs['wall'] / ours['wall']:.1f}x"
+        return f"{ratio} (cpu {theirs['cpu'] / ours['cpu']:.1f}x)" if ours["cpu"] > 0 else ratio
+
+    return _events(cases, list(cases[0]["events"]), cell) + "\n" + _compared(peer, cases)
+
+
+def _compared(peer: str, cases: Sequence[Results]) -> str:
+    rows = [["flows", *(_ratio(case, peer, lambda facts: facts["flows"]) for case in cases)]]
+    rows.append(["memory of all, MiB", *(_ratio(case, peer, _peaks) for case in cases)])
+    lost = [case["peers"][peer]["events"].get("agent restart", {}).get("parts", {}).get("lost") for case in cases]
+    rows.append(["datagrams lost in a restart", *("-" if one is None else f"{one:g}" for one in lost)])
+    return "\n".join(_row(row) for row in rows)
+
+
+def _peaks(facts: Results) -> float:
+    return sum(value for name, value in facts.items() if name.endswith("peak MiB"))
+
+
+def _ratio(case: Results, peer: str, of: Callable[[Results], float]) -> str:
+    ours, theirs = of(case["facts"]), of(case["peers"][peer]["facts"])
+    return f"{theirs:.0f} = {theirs / ours:.1f}x"
+
+
+def _events(cases: Sequence[Results], events: Sequence[str], cell: Callable[[Results, str], str]) -> str:
+    rows = [[event, *(cell(case, event) for case in cases)] for event in events]
+    return _table(["", *(case["case"] for case in cases)], rows)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(_row(row) for row in (head, ["---"] * len(head), *rows))
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _budget(name: str) -> str:
     return f"{BUDGETS[name]:g}" if name in BUDGETS else ""
-
-
-def picture(results: dict[str, Any]) -> str:
-    """How flat events are in the size of the case, as SVG."""
-    cases = results["cases"]
-    lines = {event: [case["events"][event]["wall"] for case in cases] for event in _LINE}
-    top = max(max(walls) for walls in lines.values()) or 1
-    step = (_WIDTH - _LEFT - 150) / max(1, len(cases) - 1)
-
-    def at(index: int, wall: float) -> tuple[float, float]:
-        return _LEFT + index * step, _TOP + (_HEIGHT - 2 * _TOP) * (1 - wall / top)
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" font-family="sans-serif" '
-        'font-size="12"><rect width="100%" height="100%" fill="white"/>',
-        f'<text x="{_LEFT}" y="18">Milliseconds from call to flows in the switch, by ports,rules,members</text>',
-    ]
-    for fraction in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x, y = at(0, fraction * top)
-        parts.append(f'<text x="{x - 8}" y="{y + 4:.0f}" text-anchor="end">{fraction * top:.0f}</text>')
-        parts.append(f'<path d="M{x} {y:.0f} H{_WIDTH - 150}" stroke="#ddd"/>')
-    for index, case in enumerate(cases):
-        x, _ = at(index, 0)
-        parts.append(f'<text x="{x:.0f}" y="{_HEIGHT - 10}" text-anchor="middle">{case["case"]}</text>')
-    ends = sorted((walls[-1], event) for event, walls in lines.items())
-    for number, (_, event) in enumerate(ends):
-        colour = _COLOURS[number]
-        points = " ".join("{:.0f},{:.0f}".format(*at(index, wall)) for index, wall in enumerate(lines[event]))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        y = _HEIGHT - _TOP - 20 * number
-        parts.append(f'<text x="{_WIDTH - 140}" y="{y}" fill="{colour}">{event}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"

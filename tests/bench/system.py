@@ -1,139 +1,177 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All processes of a small cloud, real ones: Open vSwitch, the SG database, an API server, one hypervisor's agent."""
+"""sgctl itself, all of it in real processes: the SG database, an API server, one hypervisor's agent."""
 
 from __future__ import annotations
 
 import configparser
-import http.client
-import json
-import re
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, closing
-from pathlib import Path
+from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Any
 
 from sgctl.cli.access import Access
 from sgctl.cli.client import ApiClient, job_of
 from sgctl.dbserver import DatabaseServer
-from sgctl.model import Row
-from sgctl.store import Database, Insert
-from tests.bench import usage
-from tests.bench.cloud import PODS, Place
-from tests.bench.ports import PortDatabase
-from tests.bench.watch import FlowWatch
-from tests.functional.vswitch_sandbox import Sandbox, eventually, free_port
+from sgctl.model import Member, Row, Rule
+from sgctl.store import Database, Delete, Insert
+from tests.bench import audit
+from tests.bench.cloud import (
+    CIDR_PORT,
+    GROUP_PORT,
+    MORE_PORT,
+    NEAR,
+    PODS,
+    Machine,
+    Place,
+    Size,
+    cidr,
+    cidr_rule,
+    rule_rows,
+)
+from tests.bench.fabric import Fabric, Restart
+from tests.bench.hypervisor import PATIENCE
+from tests.bench.process import Process
+from tests.functional.vswitch_sandbox import eventually, free_port
 
-PROGRAM = Path(sys.executable).with_name("sgctl-manager")
-BRIDGE = "br-int"
-PATIENCE = 60.0
-
-
-class Process:
-    """One `sgctl-manager`; `start` starts it (again) with the same options."""
-
-    def __init__(self, directory: Path, app: str, *options: str) -> None:
-        self.admin_port, self.log = free_port(), directory / f"{app}.log"
-        self._command = [str(PROGRAM), f"--state-dir={directory}", f"--admin-port={self.admin_port}", *options, app]
-        self._connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=30)
-        self.started = 0.0
-
-    def start(self) -> None:
-        """Start it; does not wait."""
-        self.started = time.perf_counter()
-        with self.log.open("a") as log:
-            self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig=KILL", *self._command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    def stop(self) -> None:
-        """SIGTERM, and wait for its end."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait(20)
-
-    def get(self, path: str) -> tuple[int, str]:
-        """An answer of its admin endpoint; status 0 if nobody answers."""
-        try:
-            self._connection.request("GET", path)
-            answer = self._connection.getresponse()
-            return answer.status, answer.read().decode()
-        except (OSError, http.client.HTTPException):
-            self._connection.close()
-            return 0, ""
-
-    def wait_ready(self) -> float:
-        """Wait until it is in sync; when (perf_counter)."""
-
-        def ready() -> bool:
-            assert self._process.poll() is None, self.log.read_text()[-4000:]
-            return self.get("/readyz")[0] == 200
-
-        eventually(ready, PATIENCE)
-        return time.perf_counter()
-
-    def flow_mods(self) -> int:
-        """How many it has sent since it was started."""
-        found = re.findall(r"^sgctl_flow_mods_total\{.*\} ([0-9.e+]+)$", self.get("/metrics")[1], re.MULTILINE)
-        return round(sum(map(float, found)))
+SETTLED = 0.5
+"""Seconds after which an agent that has just come into sync would have sent flow mods, if it had any."""
 
 
-class System:
-    """The switch with its uplink, the SG database and the API run from the start; the agent on demand."""
+class System(Fabric):
+    """The SG database and the API run from the start; the agent on demand."""
 
-    def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="sgbench"))
-        self.sandbox = Sandbox()
-        self._stack = ExitStack()
+    name, quiet, agent = "sgctl", 0.15, "agent"
+    events = ("floor", "rows", *Fabric.events)
+    agent_process: Process
 
-    def __enter__(self) -> System:
-        with self._stack as stack:
-            stack.callback(shutil.rmtree, self.directory)
-            stack.enter_context(self.sandbox)
-            self._add_bridge()
-            self.server = stack.enter_context(DatabaseServer(self.directory))
-            self.api = self._process("sgctl.api", f"--api-port={free_port()}")
-            self.api.start()
-            stack.callback(self.api.stop)
-            self.agent = self._process(
-                "sgctl.agent", "--host=hv1", f"--ovsdb-connection={self.sandbox.connection}",
-                f"--ofp-tcp-listen-port={free_port()}",
-            )  # fmt: skip
-            self.database = stack.enter_context(Database(self.server.remote))
-            self.ports = stack.enter_context(closing(PortDatabase(self.sandbox.socket, BRIDGE)))
-            self._client = self._first_admin()
-            self.place = self._found()
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stack.__exit__(*exc)  # type: ignore[arg-type]
+    def begin(self, stack: ExitStack) -> None:
+        """Start database and API, and set up a zone."""
+        self.server = stack.enter_context(DatabaseServer(self.directory))
+        self.api = self._process("sgctl.api", f"--api-port={free_port()}")
+        self.api.start()
+        stack.callback(self.api.stop)
+        self.agent_process = self._process(
+            "sgctl.agent", f"--host={audit.HOST}", f"--ovsdb-connection={self.sandbox.connection}",
+            f"--ofp-tcp-listen-port={free_port()}",
+        )  # fmt: skip
+        self.database = stack.enter_context(Database(self.server.remote))
+        self._client = self._first_admin()
+        self.place = self._found()
+        self._asked: dict[str, Any] = {}
+        self._ids: dict[object, str] = {}
 
     def start_agent(self) -> None:
-        """Start the agent and wait until it is in sync; it ends with the system."""
-        self.agent.start()
-        self._stack.callback(self.agent.stop)
-        self.agent.wait_ready()
+        """As `Fabric`."""
+        self.agent_process.start()
+        self.callback(self.agent_process.stop)
+        self.agent_process.wait_ready()
+
+    def restart_agent(self) -> Restart:
+        """As `Fabric`; also until the switch was connected, and flow mods by the agent's own count."""
+        agent = self.agent_process
+        agent.stop()
+        agent.start()
+        ready, connected = agent.wait_ready(), 1000 * (agent.switch_seen - agent.started)
+        time.sleep(SETTLED)
+        return Restart(agent.started, ready, {"connected": connected, "flow mods sent": agent.flow_mods()})
+
+    def prepare(self, size: Size, spare: int) -> None:
+        """As `Fabric`."""
+        far = [Machine("far", number) for number in range(size.members + spare)]
+        for group, machines in (("sources", far[: size.members]), ("others", far[size.members :])):
+            self.write([row for machine in machines for row in machine.rows(self.place, group)])
+        self._authorize("more", "udp", MORE_PORT, "0.0.0.0/0")
+        self.finish()
+
+    def cold(self, size: Size) -> None:
+        """As `Fabric`."""
+        rows = [row for number in range(size.ports) for row in Machine("near", number).rows(self.place, "web")]
+        self.write([*rows, *rule_rows(self.place, size)])
+
+    def add_rule(self, number: int) -> None:
+        """As `Fabric`."""
+        self._authorize("web", "tcp", CIDR_PORT + number, cidr(number))
+
+    def remove_rule(self, number: int) -> None:
+        """As `Fabric`."""
+        self._ask("revokeSecurityGroupIngress", id=self._ids.pop(CIDR_PORT + number))
+
+    def allow_datagrams(self) -> None:
+        """As `Fabric`."""
+        self._authorize("web", "udp", GROUP_PORT, NEAR)
+
+    def join(self, machine: Machine) -> None:
+        """As `Fabric`."""
+        self._regroup(machine, "sources")
+
+    def leave(self, machine: Machine) -> None:
+        """As `Fabric`."""
+        self._regroup(machine, "others")
+
+    def regroup(self, machine: Machine, *, more: bool) -> None:
+        """As `Fabric`."""
+        self._regroup(machine, "web", *["more"] * more)
+
+    def add_rule_row(self, number: int) -> None:
+        """As `Fabric`."""
+        self.write([cidr_rule(self.place, number)])
+
+    def remove_rule_row(self, number: int) -> None:
+        """As `Fabric`."""
+        self.database.write([Delete(Rule, cidr_rule(self.place, number).id)], deadline=PATIENCE)
+
+    def join_row(self, machine: Machine) -> None:
+        """As `Fabric`."""
+        self.write([machine.member(self.place, "sources")])
+
+    def leave_row(self, machine: Machine) -> None:
+        """As `Fabric`."""
+        self.database.write([Delete(Member, machine.member(self.place, "sources").id)], deadline=PATIENCE)
+
+    def deploy(self, machine: Machine) -> None:
+        """As `Fabric`."""
+        self.write(machine.rows(self.place, "web"))
+
+    def add_address(self, machine: Machine) -> None:
+        """As `Fabric`."""
+        self._ask("addIpToNic", nicid=machine.nic)
+
+    def remove_address(self, machine: Machine) -> None:
+        """As `Fabric`."""
+        self._ask("removeIpFromNic", id=self._ids.pop(machine.nic))
+
+    def finish(self) -> None:
+        """Wait for the job of what was asked for last, and remember the ids of what it has made."""
+        found, self._asked = self.result(self._asked), {}
+        for rule in found.get("securitygroup", {}).get("ingressrule", ()):
+            self._ids[rule["startport"]] = rule["ruleid"]
+        if (address := found.get("nicsecondaryip")) is not None:
+            self._ids[address["nicid"]] = str(address["id"])
+
+    def log(self) -> str:
+        """As `Fabric`."""
+        return self.agent_process.log.read_text()[-3000:]
+
+    def audit(self, size: Size) -> dict[str, float]:
+        """As `Fabric`."""
+        return audit.audit(self, self.database.replica, size)
+
+    def _authorize(self, group: str, protocol: str, port: int, source: str) -> None:
+        self._ask(
+            "authorizeSecurityGroupIngress", securitygroupname=group, protocol=protocol, startport=str(port),
+            endport=str(port), cidrlist=source,
+        )  # fmt: skip
+
+    def _regroup(self, machine: Machine, *groups: str) -> None:
+        ids = ",".join(self.place.groups[group] for group in groups)
+        self._ask("updateVirtualMachine", id=machine.vm, securitygroupids=ids)
+
+    def _ask(self, command: str, **params: str) -> None:
+        """An API call; `finish` waits for its job."""
+        self._asked = self._client.call(command, params)
 
     def _process(self, app: str, *options: str) -> Process:
         return Process(self.directory, app, f"--db={self.server.remote}", *options)
-
-    def _add_bridge(self) -> None:
-        self.sandbox.run(
-            "ovs-vsctl", f"--db={self.sandbox.connection}", "add-br", BRIDGE, "--", "set", "Bridge", BRIDGE,
-            "datapath_type=dummy", "fail_mode=secure",
-        )  # fmt: skip
-        self.sandbox.add_port(BRIDGE, "eth1", "external_ids:sgctl-role=uplink")
 
     def _first_admin(self) -> ApiClient:
         file = self.directory / "admin.ini"
@@ -166,10 +204,6 @@ class System:
         )  # fmt: skip
         return str(pod["id"])
 
-    def ask(self, command: str, **params: str) -> dict[str, Any]:
-        """An API call; of an asynchronous one only its job's id."""
-        return self._client.call(command, params)
-
     def result(self, answer: dict[str, Any]) -> dict[str, Any]:
         """What a call has come to, after its job if it has one."""
         job = job_of(answer)
@@ -177,40 +211,13 @@ class System:
 
     def call(self, command: str, **params: str) -> dict[str, Any]:
         """An API call and what it has come to."""
-        return self.result(self.ask(command, **params))
+        return self.result(self._client.call(command, params))
 
     def write(self, rows: Iterable[Row]) -> None:
         """One transaction with new rows."""
         self.database.write([Insert(row) for row in rows], deadline=PATIENCE)  # type: ignore[arg-type]
 
-    def watch(self) -> FlowWatch:
-        """Follow the bridge's flows from now on."""
-        return FlowWatch(self.sandbox.directory / f"{BRIDGE}.mgmt")
-
     def pids(self) -> dict[str, int]:
         """All processes by what they are."""
-        daemons = {name: process.pid for name, process in self.sandbox.daemons.items()}
-        return {**daemons, "sg database": self.server.pid or 0, "api": self.api.pid, "agent": self.agent.pid}
-
-    def cpu(self) -> dict[str, float]:
-        """Seconds on a processor so far, by process."""
-        return usage.cpu(self.pids())
-
-    def flows(self) -> int:
-        """How many flows the bridge has."""
-        text = self.sandbox.ofctl("dump-aggregate", BRIDGE)
-        return int(re.search(r"flow_count=(\d+)", text)[1])  # type: ignore[index]
-
-    def restart_switch(self) -> float:
-        """Kill ovs-vswitchd and start it; when (perf_counter) its bridge could be spoken to again."""
-        management = self.sandbox.directory / f"{BRIDGE}.mgmt"
-        self.sandbox.stop("ovs-vswitchd", signal.SIGKILL)
-        management.unlink(missing_ok=True)
-        self.sandbox.start_switch()
-        eventually(management.exists, PATIENCE)
-        return time.perf_counter()
-
-
-def as_json(value: Mapping[str, Any]) -> str:
-    """For files."""
-    return json.dumps(value, indent=1, default=str) + "\n"
+        ours = {"sg database": self.server.pid or 0, "api": self.api.pid, "agent": self.agent_process.pid}
+        return super().pids() | ours
