@@ -9,8 +9,8 @@ from enum import IntEnum
 class Band(IntEnum):
     """Which flow of a table wins: the higher band.
 
-    Only rules use numbers between ALLOW and REFUSE, and networks those between OTHERWISE and ALLOW, so that
-    the most exact one wins (`flows.stages.rules`, `flows.terms.rank`).
+    Only rules use numbers between, from OTHERWISE to REFUSE, and networks those between OTHERWISE and ALLOW, so
+    that the most exact one wins (`flows.stages.rules`, `flows.terms.rank`).
     """
 
     MISS = 0

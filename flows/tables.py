@@ -8,7 +8,8 @@ no flow matches is dropped.  `flows.lint` holds built flows against it.  Packets
                 ├ a guest in it ▶ NESTED_GUARD ┤                       ├─▶ FANOUT ─▶ DHCP_WAITING
                 └ an uplink ───▶ WIRE_GUARD ───┘                       └─▶ DESTINATION ─▶ CONNTRACK ⟲
     (RESUMED_SENDER ─▶ RESUMED_RECEIVER ─▶ RESUMED ─▶)
-    STATE ─▶ EGRESS_PEER ─▶ EGRESS_RULES ─▶ INGRESS_PEER ─▶ INGRESS_RULES ─▶ COMMIT ⟲ OUTPUT
+    STATE ─▶ EGRESS_PEER ─▶ EGRESS_RULES (─▶ EGRESS_BUNDLES) ─▶
+             INGRESS_PEER ─▶ INGRESS_RULES (─▶ INGRESS_BUNDLES) ─▶ COMMIT ⟲ OUTPUT
 """
 
 from __future__ import annotations
@@ -241,6 +242,16 @@ EGRESS_RULES = _table(
     "Do the sender's groups let this new connection out?",
     match=(f.ETH_TYPE, f.IP_PROTO, f.IP_FRAG, f.IPV4_DST, f.IPV6_DST, *_PORTS, *_ICMP_TYPES),
     reads=(f.EGRESS_POLICY, f.EGRESS_IDENTITY, f.SRC_POD),
+    writes=(f.EGRESS_RULE, f.EGRESS_BUNDLE, *f.CANDIDATES),
+    to=("EGRESS_BUNDLES", "INGRESS_PEER"),
+    miss="no egress rule",
+)
+EGRESS_BUNDLES = _table(
+    155,
+    "EGRESS_BUNDLES",
+    "Is this one of the services that many of the sender's rules allow to the destination's network?",
+    match=(f.ETH_TYPE, f.IP_PROTO, f.IP_FRAG, f.TCP_DST, f.UDP_DST, f.SCTP_DST),
+    reads=(f.EGRESS_POLICY, f.EGRESS_BUNDLE, *f.CANDIDATES),
     writes=(f.EGRESS_RULE,),
     to=("INGRESS_PEER",),
     miss="no egress rule",
@@ -261,6 +272,16 @@ INGRESS_RULES = _table(
     "Do the receiver's groups let this new connection in?",
     match=(f.ETH_TYPE, f.IP_PROTO, f.IP_FRAG, f.IPV4_SRC, f.IPV6_SRC, *_PORTS, *_ICMP_TYPES),
     reads=(f.SRC_LOCAL, f.INGRESS_POLICY, f.INGRESS_IDENTITY, f.DST_POD),
+    writes=(f.INGRESS_RULE, f.INGRESS_BUNDLE, *f.CANDIDATES),
+    to=("INGRESS_BUNDLES", "COMMIT"),
+    miss="no ingress rule",
+)
+INGRESS_BUNDLES = _table(
+    175,
+    "INGRESS_BUNDLES",
+    "Is this one of the services that many of the receiver's rules allow from the source's network?",
+    match=(f.ETH_TYPE, f.IP_PROTO, f.IP_FRAG, f.TCP_DST, f.UDP_DST, f.SCTP_DST),
+    reads=(f.INGRESS_POLICY, f.INGRESS_BUNDLE, *f.CANDIDATES),
     writes=(f.INGRESS_RULE,),
     to=("COMMIT",),
     miss="no ingress rule",
@@ -288,7 +309,7 @@ OUTPUT = _table(
 TABLES: tuple[Table, ...] = (
     CLASSIFIER, SOURCE_GUARD, NESTED_GUARD, WIRE_GUARD, LOCATE, SERVICES, ND_GUARD, NEIGHBOUR, FANOUT, DHCP_WAITING,
     DELIVER, DESTINATION, CONNTRACK, RESUMED_SENDER, RESUMED_RECEIVER, RESUMED, STATE, RELATED, EGRESS_PEER,
-    EGRESS_RULES, INGRESS_PEER, INGRESS_RULES, COMMIT, OUTPUT,
+    EGRESS_RULES, EGRESS_BUNDLES, INGRESS_PEER, INGRESS_RULES, INGRESS_BUNDLES, COMMIT, OUTPUT,
 )  # fmt: skip
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
 BY_ID: dict[int, Table] = {table.id: table for table in TABLES}

@@ -9,6 +9,9 @@ remembered in ct_label. So the most exact one wins: first by its peer, then by i
 the lowest number. Each combination of match masks has a priority of its own, so no two flows of equal priority
 overlap.
 
+Rules that allow the same ports to many networks are bundled (`flows.bundles`): a packet that no other rule lets pass
+finds its network here, and its service in EGRESS_BUNDLES or INGRESS_BUNDLES.
+
 Later fragments have no ports: a rule about ports or ICMP types has a companion that lets later fragments between the
 same addresses go on to COMMIT. That is safe: COMMIT's own conntrack look-up puts the packet together again, which
 never completes if its first fragment was refused.
@@ -21,12 +24,21 @@ from dataclasses import dataclass
 
 from flows import fields as f
 from flows.bands import Band
+from flows.bundles import Scope, Services, divide, sets
 from flows.fields import Bits, MatchField, Term
-from flows.flow import Flow, Load, Match, Terms
+from flows.flow import Action, Flow, Load, Match, Move, Terms
 from flows.inputs import Bridge, Ip, Network, Policy, Rule, Segment, Service
 from flows.make import drop, go
 from flows.ports import PORT_MAX, masks
-from flows.tables import COMMIT, EGRESS_RULES, INGRESS_PEER, INGRESS_RULES, Table
+from flows.tables import (
+    COMMIT,
+    EGRESS_BUNDLES,
+    EGRESS_RULES,
+    INGRESS_BUNDLES,
+    INGRESS_PEER,
+    INGRESS_RULES,
+    Table,
+)
 from flows.terms import (
     FAMILY,
     FROM_WIRE,
@@ -58,19 +70,37 @@ class _Direction:
     """What differs between egress and ingress rules."""
 
     table: Table
+    bundles: Table
     to: Table
     policy: Bits
     identity: Bits
+    bundle: Bits
     rule: Bits
     verb: str
+
+    @property
+    def candidates(self) -> tuple[Bits, ...]:
+        """Where the numbers of a network's rules are, each by the place of its service."""
+        return (self.rule, *f.CANDIDATES)
 
     def peer(self, network: Ip | Network) -> Term:
         """The other end is this address or in this network."""
         return destination(network) if self.table is EGRESS_RULES else source(network)
 
 
-_EGRESS = _Direction(EGRESS_RULES, INGRESS_PEER, f.EGRESS_POLICY, f.EGRESS_IDENTITY, f.EGRESS_RULE, "out")
-_INGRESS = _Direction(INGRESS_RULES, COMMIT, f.INGRESS_POLICY, f.INGRESS_IDENTITY, f.INGRESS_RULE, "in")
+_EGRESS = _Direction(
+    EGRESS_RULES,
+    EGRESS_BUNDLES,
+    INGRESS_PEER,
+    f.EGRESS_POLICY,
+    f.EGRESS_IDENTITY,
+    f.EGRESS_BUNDLE,
+    f.EGRESS_RULE,
+    "out",
+)
+_INGRESS = _Direction(
+    INGRESS_RULES, INGRESS_BUNDLES, COMMIT, f.INGRESS_POLICY, f.INGRESS_IDENTITY, f.INGRESS_BUNDLE, f.INGRESS_RULE, "in"
+)
 
 
 def bridge_flows(_: Bridge) -> Iterator[Flow]:
@@ -117,6 +147,39 @@ def policy_flows(policy: Policy) -> Iterator[Flow]:
 
 
 def _rules(way: _Direction, policy: int, rules: tuple[Rule, ...]) -> Iterator[Flow]:
+    alone, scopes = divide(rules)
+    yield from _alone(way, policy, alone)
+    numbers = sets(scopes)
+    for scope in scopes:
+        yield _scope(way, policy, scope, numbers[scope.services])
+    for version, services in dict.fromkeys((one.network.version, one.services) for one in scopes):
+        yield from _bundle(way, policy, numbers[services], version, services)
+
+
+def _scope(way: _Direction, policy: int, scope: Scope, number: int) -> Flow:
+    """A network leads to the services that are allowed to it, and says by which rules."""
+    rules = zip(way.candidates, scope.rules, strict=False)
+    known = (Load(way.bundle, number), *(Load(place, rule) for place, rule in rules))
+    length = scope.network.prefixlen
+    terms = (way.policy.eq(policy), FAMILY[scope.network.version], way.peer(scope.network) if length else ())
+    note = f"may be let {way.verb} by rule {', '.join(f'{rule:08x}' for rule in scope.rules)}"
+    return go(way.table, Band.OTHERWISE + 1 + length, note, terms, to=way.bundles, do=known)
+
+
+def _bundle(way: _Direction, policy: int, number: int, version: int, services: Services) -> Iterator[Flow]:
+    """The services of a set, each with the number of its rule; where several match, the most exact one wins."""
+    chosen: dict[tuple[int, Match], Flow] = {}
+    note = f"let {way.verb} by its network's rule"
+    for service, place in zip(services, way.candidates, strict=False):
+        remember: tuple[Action, ...] = () if place is way.rule else (Move(place, way.rule),)
+        for exactness, terms in _services(service, version):
+            match = (way.policy.eq(policy), way.bundle.eq(number), FAMILY[version], terms)
+            flow = go(way.bundles, Band.ALLOW + exactness, note, match, to=way.to, do=remember)
+            chosen.setdefault((flow.priority, flow.match), flow)
+    yield from chosen.values()
+
+
+def _alone(way: _Direction, policy: int, rules: list[Rule]) -> Iterator[Flow]:
     chosen: dict[tuple[int, Match], Flow] = {}
     for rule in sorted(rules, key=lambda one: one.number):
         for rank, terms in _matches(way, rule):

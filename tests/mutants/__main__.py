@@ -25,8 +25,8 @@ WORKERS = 2
 #: The tests that may catch a bug of a package, the quick ones first.
 TESTS = {
     "flows": (
-        "flows_behaviour", "flows_state", "flows_ports", "flows_rules", "flows_resumed", "flows_meters", "trace_packet",
-        "flows_lint", "trace_worlds",
+        "flows_behaviour", "flows_state", "flows_ports", "flows_rules", "flows_bundles", "flows_resumed",
+        "flows_meters", "trace_packet", "flows_lint", "trace_worlds",
     ),
     "sgctl": ("policy_ports", "policy_rules", "reconcile", "policy_worlds", "policy_increments", "trace_worlds"),
 }  # fmt: skip

@@ -46,6 +46,11 @@ def mac_of(number: int) -> int:
     return 0x020000000000 | number
 
 
+def bundle(number: int, proto: int, *cidrs: str) -> tuple[Rule, ...]:
+    """Rules that allow ports 1000-1999 to some networks: enough of them to be bundled."""
+    return tuple(rule(number + n, Service(proto, 1000, 1999), cidr) for n, cidr in enumerate(cidrs))
+
+
 def port(number: int, *addresses: str, policy: int = OPEN, segment: Segment = POD) -> Port:
     own = tuple(map(ip_address, addresses))
     return Port(f"nic{number}", number, mac_of(number), own, policy, segment)
@@ -89,12 +94,17 @@ POLICIES = (
             rule(0x53, Service(UDP, 5300, 5300), "10.1.0.0/24"),
             rule(0x84, Service(SCTP, 5, 5), "10.1.0.0/24"),
             rule(0x2F, Service(GRE), "10.1.0.11/32"),
+            *bundle(0x31, TCP, "172.16.0.0/16", "172.17.0.0/16", "172.17.9.0/24"),
+            *bundle(0x41, UDP, "172.16.0.0/16", "172.17.0.0/16"),
         ),
     ),
     Policy(
         LOCKED,
         egress_open=False,
-        egress=(rule(0x99, Service(TCP, 1, 1023), "10.1.0.9/32"),),
+        egress=(
+            rule(0x99, Service(TCP, 1, 1023), "10.1.0.9/32"),
+            *bundle(0x91, TCP, "2001:db8:1::/48", "2001:db8:2::/48", "2001:db8:2:9::/64"),
+        ),
         ingress=(rule(0x1, Service(), "10.1.0.11/32"),),
     ),
 )

@@ -48,8 +48,8 @@ def test_every_flow_is_real_and_in_its_place() -> None:
     for part in README.split("\n### ")[1:]:
         name, shown = part.split("\n")[0], re.findall(r"^table=.*$", part, re.MULTILINE)
         assert shown and set(shown) <= real
-        learning = name == "DHCP_WAITING"
-        assert learning or {BY_ID[int(re.findall(r"\d+", flow)[0])].name for flow in shown} == {name}
+        also = {"DHCP_WAITING": {"SERVICES"}, "INGRESS_BUNDLES": {"INGRESS_RULES", name}}.get(name, {name})
+        assert {BY_ID[int(re.findall(r"\d+", flow)[0])].name for flow in shown} == also
 
 
 def test_every_reason() -> None:
@@ -90,6 +90,7 @@ def test_every_cost() -> None:
         Allowed(ip_network("fd00:1::60"), GUEST_MAC),
     )
     ranged = Policy(1, egress_open=False, ingress=(rule(1, Service(6, 80, 83), "10.1.0.0/16"),))
+    bundled = (rule(1 + n, Service(6, 1000, 60001), f"172.16.{n}.0/24") for n in range(200))
     costs = [
         cost(FAR),
         cost(CLIENT),
@@ -100,6 +101,7 @@ def test_every_cost() -> None:
         cost(Peer(FAR.addresses[0], 1)),
         cost(POLICIES[0]),
         cost(ranged),
+        cost(Policy(1, egress_open=False, ingress=tuple(bundled))),
     ]
     assert [int(number) for _, number in section("What things cost")] == costs
 
