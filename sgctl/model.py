@@ -83,12 +83,16 @@ class Range(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account(Row):
-    """A tenant. `type` as CloudStack numbers it: 0 user, 1 root admin, 2 domain admin. `name_key`: case-folded name."""
+    """A tenant. `type` as CloudStack numbers it: 0 user, 1 root admin, 2 domain admin. `name_key`: case-folded name.
+
+    vms_named: counts up when a VM gets a name of somebody's choice, so that two servers cannot give one name twice.
+    """
 
     TABLE: ClassVar[str] = "Account"
     name: str
     name_key: str
     type: int = 0
+    vms_named: int = 0
     created: int = 0
 
 

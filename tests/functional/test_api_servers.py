@@ -127,6 +127,25 @@ def test_one_address_is_never_given_twice(servers: tuple[Server, Server], admin:
     assert [answer for answer in answers if "." not in answer] == ["533"] * 8
 
 
+def test_one_name_is_never_given_twice(servers: tuple[Server, Server], admin: CloudStack) -> None:
+    zone = pod(admin, 12, size=40)
+    user = account(admin, servers[0].endpoint)
+    users = [user, at(servers[1], user)]
+
+    def try_deploy(number: int) -> str:
+        try:
+            deploy(users[number % 2], zone, name=f"web{number // 4}")
+        except CloudStackApiException as error:
+            return str(error.error["errortext"])
+        return ""
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(try_deploy, range(24)))
+    assert sum(not answer for answer in answers) == 6
+    assert all("already" in answer for answer in answers if answer)
+    assert sorted(vm["name"] for vm in user.listVirtualMachines()["virtualmachine"]) == [f"web{n}" for n in range(6)]
+
+
 def test_one_of_many_makes_the_group(servers: tuple[Server, Server], admin: CloudStack) -> None:
     user = account(admin, servers[0].endpoint)
     both = [user, at(servers[1], user)]

@@ -123,11 +123,11 @@ def test_a_running_cluster_gets_a_newer_schema(tmp_path: Path) -> None:
         with second:
             both = Cluster([node, second])
             until(both.complete, "both members")
-            until(lambda: "its schema is 0.9.0, ours 1.1.0: run sgctl-db convert" in node.log, "a word about it")
+            until(lambda: "its schema is 0.9.0, ours 1.2.0: run sgctl-db convert" in node.log, "a word about it")
             assert {one["schema"] for one in both.standing()} == {"0.9.0"}
             assert tool("convert", f"--db={both.remotes}") == "converted\n"
             assert "already" in tool("convert", f"--db={both.remotes}")
-            until(lambda: {one["schema"] for one in both.standing()} == {"1.1.0"}, "all know the new schema")
+            until(lambda: {one["schema"] for one in both.standing()} == {"1.2.0"}, "all know the new schema")
             with Database(both.remotes) as database:
                 assert database.wait_insync(10)
                 database.write([Insert(HOST)])
@@ -149,7 +149,7 @@ def test_a_cluster_is_restored_while_it_runs(tmp_path: Path) -> None:
 def test_status_says_what_is_wrong(tmp_path: Path) -> None:
     with served() as server:
         assert "standalone" in tool("status", f"--db={server.remote}")
-        assert json.loads(tool("status", f"--db={server.remote}", "-ojson"))[0]["schema"] == "1.1.0"
+        assert json.loads(tool("status", f"--db={server.remote}", "-ojson"))[0]["schema"] == "1.2.0"
     missing = f"unix:{tmp_path}/none"
     ended = json.loads(tool("status", f"--db={missing}", "-ojson", status=None))
     assert ended[0]["trouble"] == "No such file or directory"

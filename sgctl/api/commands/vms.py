@@ -58,7 +58,8 @@ def deploy(call: Call) -> Answer:
     _check_fixed(call, zone)
     vm_id = new_id()
     name = call.args.text("name") or f"VM-{vm_id}"
-    _check_name(call, account, name)
+    if "name" in call.args:
+        _take_name(call, account, name)
     groups = _groups(call, account)
     host = optional(call, Host, "hostid")
     pod, addresses = _place(call, zone)
@@ -93,7 +94,8 @@ def _check_fixed(call: Call, zone: Zone) -> None:
             raise absent("networkids", network)
 
 
-def _check_name(call: Call, account: Account, name: str) -> None:
+def _take_name(call: Call, account: Account, name: str) -> None:
+    """Refuse a name that is none or that another VM of the account has, be it since a moment ago."""
     if not _NAME.fullmatch(name):
         raise invalid(
             "Invalid parameter name: a VM's name has 1 to 63 ASCII letters, digits and hyphens, begins with a letter "
@@ -102,6 +104,9 @@ def _check_name(call: Call, account: Account, name: str) -> None:
     for other in call.draft.find(Vm, name=name):
         if other.account == account.id and other.wanted != "Destroyed":
             raise invalid(f"account {account.name} has a VM with the name {name} already")
+    now = call.draft.get(Account, account.id)
+    if now is not None:
+        call.draft.update(now, vms_named=now.vms_named + 1)
 
 
 def _groups(call: Call, account: Account) -> frozenset[str]:
@@ -199,7 +204,7 @@ def update_vm(call: Call) -> Answer:
         raise absent("id", vm.id)
     name = call.args.text("name", vm.name)
     if name != vm.name:
-        _check_name(call, account, name)
+        _take_name(call, account, name)
     if "securitygroupids" in call.args or "securitygroupnames" in call.args:
         groups = _groups(call, account)
         for nic in machines.nics_of(call.draft, vm):
