@@ -86,7 +86,13 @@ OPTIONS = (
         "it is absent (default: not sealed).",
     ),
     cfg.IntOpt("job-keep", default=60, min=1, help="Minutes for which the API remembers finished jobs."),
-    cfg.IntOpt("host-timeout", default=60, min=20, help="Seconds of silence after which the API calls a host Down."),
+    cfg.IntOpt(
+        "host-timeout",
+        default=60,
+        min=20,
+        help="Seconds of silence after which the API calls a host Down; in a large cloud three missed heartbeats, if "
+        "they take longer.",
+    ),
     cfg.PortOpt(
         "admin-port",
         default=8081,

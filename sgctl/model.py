@@ -23,11 +23,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cloud(Row):
-    """The row about the whole: `sequence` is bumped by who wants to know when agents have applied what is before."""
+    """The row about the whole.
+
+    sequence: counts barriers, which ask whether agents have applied what is before.  asked: the last one that is for
+    all of them.  heartbeat: milliseconds between an agent's heartbeats (`sgctl.heartbeat`); 0: as if it were not there.
+    """
 
     TABLE: ClassVar[str] = "Cloud"
     name: str = "cloud"
     sequence: int = 0
+    asked: int = 0
+    heartbeat: int = 0
     created: int = 0
 
 
@@ -222,7 +228,10 @@ class Member(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host(Row):
-    """A hypervisor, as its agent reports it. seen: heartbeat.  applied: the Cloud.sequence it has caught up with."""
+    """A hypervisor, as its agent reports it; only `asked`, the last barrier that is for it, is the API's.
+
+    seen: time of the last heartbeat.  applied: the barrier that it has behind it.  heartbeat: the interval it keeps.
+    """
 
     TABLE: ClassVar[str] = "Host"
     name: str
@@ -230,7 +239,9 @@ class Host(Row):
     version: str = ""
     seen: int = 0
     started: int = 0
+    asked: int = 0
     applied: int = 0
+    heartbeat: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ from sgctl.world import Decision, World
 class Applied:
     """The world that was decided from, what followed, and the desired flows by cookie, which the switch now holds.
 
-    foreign: cookies in the switch that are not ours.  sequence: the cloud's, as of this world.  current: both databases
-    were in sync when it was decided.
+    foreign: cookies in the switch that are not ours.  sequence: the last barrier as of this world.  current: both
+    databases were in sync when it was decided.
     """
 
     world: World

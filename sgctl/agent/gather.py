@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from sgctl.binding import nic_id
 from sgctl.config import Settings
+from sgctl.heartbeat import lost_after
 from sgctl.localport import LocalPort, VSwitch
 from sgctl.memo import Last
 from sgctl.model import Account, Address, Cloud, Group, Host, Member, Nic, Pod, Range, Row, Rule, Vm, Zone
@@ -22,9 +23,7 @@ from sgctl.store import Changes, Replica
 from sgctl.world import World, by_id
 
 Kind: TypeAlias = type[Row]
-CONCERNS: frozenset[Kind] = frozenset({Account, Address, Cloud, Group, Member, Nic, Pod, Range, Rule, Vm, Zone})
-STALE_AFTER = 30.0
-"""Seconds without a heartbeat after which another hypervisor does not count as alive."""
+CONCERNS: frozenset[Kind] = frozenset({Account, Address, Group, Member, Nic, Pod, Range, Rule, Vm, Zone})
 _TABLES: Mapping[str, tuple[Kind, Callable[[list[Any]], Any]]] = {
     "accounts": (Account, by_id), "zones": (Zone, by_id), "pods": (Pod, by_id), "vms": (Vm, by_id),
     "nics": (Nic, by_id), "groups": (Group, by_id), "ranges": (Range, tuple), "addresses": (Address, tuple),
@@ -35,7 +34,7 @@ _TABLES: Mapping[str, tuple[Kind, Callable[[list[Any]], Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What one look at the database showed: the rows as a world without ports, and the cloud's sequence."""
+    """What one look at the database showed: the rows as a world without ports, and the last barrier for this host."""
 
     rows: World
     sequence: int
@@ -47,15 +46,21 @@ class Known:
             name: shape(replica.all(kind)) for name, (kind, shape) in _TABLES.items() if kind in changed or not before
         }
         rows = replace(before.rows if before else World(host=host), **reread)
-        sequence = max((cloud.sequence for cloud in replica.all(Cloud)), default=0)
-        return cls(rows, sequence)
+        return cls(rows, last_barrier(host, replica))
+
+
+def last_barrier(host: str, replica: Replica) -> int:
+    """The last barrier that the agent of this host is asked about."""
+    asking: list[Cloud | Host] = [*replica.all(Cloud), *replica.find(Host, name=host)]
+    return max((row.asked for row in asking), default=0)
 
 
 class Heartbeats:
-    """Who is alive, by this machine's clock: whoever's heartbeat has moved lately."""
+    """Who is alive, by this machine's clock: whoever's heartbeat has moved as lately as it has promised."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, float]] = {}
+        self._until: dict[str, float] = {}
 
     def observe(self, hosts: Iterable[Host]) -> None:
         """Note heartbeats. At the first sight of a host, the time that it has written itself must do."""
@@ -66,11 +71,12 @@ class Heartbeats:
                 self._seen[host.name] = (host.seen, now - max(0.0, time() - host.seen / 1000))
             elif known[0] != host.seen:
                 self._seen[host.name] = (host.seen, now)
+            self._until[host.name] = self._seen[host.name][1] + lost_after(host) / 1000
 
     def live(self) -> frozenset[str]:
         """The names of hosts that are alive."""
-        oldest = monotonic() - STALE_AFTER
-        return frozenset(name for name, (_, at) in self._seen.items() if at >= oldest)
+        now = monotonic()
+        return frozenset(name for name, until in self._until.items() if until >= now)
 
 
 class Gatherer:
@@ -116,7 +122,7 @@ class Gatherer:
     def _note(self, changes: Changes) -> None:
         """The database has changed; rows of no concern are not looked at."""
         kinds = {kind for kind, _ in changes}
-        self._beats |= Host in kinds
+        self._beats |= not kinds.isdisjoint({Host, Cloud})
         self._outdated |= kinds & CONCERNS
 
     def look(self, vswitch: VSwitch | None) -> None:
@@ -127,12 +133,14 @@ class Gatherer:
                 self._interest.watch(host=self._settings.host, nics=self._named(vswitch.ports))
         if not self._replica.insync:
             return
-        if self._beats:
-            self._beats = False
-            self._heartbeats.observe(self._replica.all(Host))
         if self._outdated:
             changed, self._outdated = self._outdated, frozenset()
             self._known = Known.read(self._settings.host, self._replica, self._known, changed)
+        if self._beats:
+            self._beats = False
+            self._heartbeats.observe(self._replica.all(Host))
+            assert self._known is not None
+            self._known = replace(self._known, sequence=last_barrier(self._settings.host, self._replica))
 
     def world(self) -> World | None:
         """The world, without what the agent itself remembers; None as long as a source was never in sync."""

@@ -9,25 +9,27 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from threading import Event
-from time import monotonic, time
+from time import time
+from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from sgctl.agent.applied import Applied
 from sgctl.agent.cuts import Cuts
 from sgctl.agent.gather import Gatherer
+from sgctl.agent.pulse import Pulse
 from sgctl.agent.writer import Writer
 from sgctl.config import Settings
 from sgctl.errors import Conflict, Stale, StoreError
-from sgctl.model import Host, Nic
+from sgctl.heartbeat import wanted
+from sgctl.model import Cloud, Host, Nic
 from sgctl.store import Database, Guard, Insert, Update
 from sgctl.world import PortState, State
 
 LOG = logging.getLogger(__name__)
-HEARTBEAT = 10.0
 RETRY = 1.0
 
 
@@ -83,8 +85,8 @@ class Reporter:
         self._cuts = cuts
         self._address = _own_address(settings.db)
         self._started = round(time() * 1000)
-        self._beaten = -HEARTBEAT
-        self._applied_sequence = -1
+        self._pulse = Pulse()
+        self._answered = -1
         self._trouble = ""
         self._wake = Event()
         writer.notify(self._wake)
@@ -95,7 +97,7 @@ class Reporter:
         while True:
             self._wake.wait(pause)
             self._wake.clear()
-            pause = RETRY if self._report() else HEARTBEAT
+            pause = RETRY if self._report() else max(self._pulse.left, 0.0)
 
     def _report(self) -> bool:
         """Write what is due; true if it should be tried again soon."""
@@ -116,22 +118,26 @@ class Reporter:
         return True
 
     def _beat(self, applied: Applied | None) -> None:
-        sequence = applied.sequence if applied is not None and applied.current else self._applied_sequence
-        if monotonic() - self._beaten < HEARTBEAT and sequence == self._applied_sequence:
-            return
+        """Write the heartbeat if it is due, and the answer to a barrier if there is one that is not written yet."""
+        interval = wanted(self._database.replica.all(Cloud))
+        due, news = self._pulse.left <= 0, dict[str, int | str]()
+        if due:
+            news |= {"version": version("sgctl"), "seen": round(time() * 1000), "started": self._started}
+            news["heartbeat"] = interval
+        if applied is not None and applied.current and applied.sequence != self._answered:
+            news["applied"] = applied.sequence
+        if news:
+            self._write_host(news)
+        if due:
+            self._pulse.beaten(interval)
+        self._answered = int(news.get("applied", self._answered))
+
+    def _write_host(self, news: Mapping[str, Any]) -> None:
         host = self._database.replica.one(Host, name=self._host)
-        row = Host(
-            id=host.id if host else self._row,
-            name=self._host,
-            address=host.address if host else self._address,
-            version=version("sgctl"),
-            seen=round(time() * 1000),
-            started=self._started,
-            applied=max(sequence, host.applied if host else 0),
-        )
-        changes = {name: getattr(row, name) for name in ("version", "seen", "started", "applied")}
-        self._database.write([Update(Host, row.id, changes) if host else Insert(row)])
-        self._beaten, self._applied_sequence = monotonic(), sequence
+        if host is None:
+            self._database.write([Insert(Host(id=self._row, name=self._host, address=self._address, **news))])
+        else:
+            self._database.write([Update(Host, host.id, news)])
 
     def _write_bindings(self, applied: Applied) -> bool:
         # The rows that the decision was made from: a newer claim of another host must win, not be overwritten.

@@ -158,9 +158,10 @@ class Writer:
         world = replace(world, brought=self._arrivals.brought())
         world = self._bounds.possible(world)
         fresh = (world.ports, world.live, world.claimed, world.brought)
-        basis = (self._gatherer.known, *fresh, self._gatherer.current)
+        current = self._gatherer.current
+        basis = (self._gatherer.known, *fresh, current)
         if basis != self._basis:
-            self._reconcile(switch, installed, world, noted)
+            self._reconcile(switch, installed, world, noted, current=current)
             self._basis = basis
 
     def _try_again(self) -> None:
@@ -211,7 +212,9 @@ class Writer:
             self._metrics.drifts.inc()
         return bool(found)
 
-    def _reconcile(self, switch: Switch, installed: dict[int, int], world: World, noted: float) -> None:
+    def _reconcile(
+        self, switch: Switch, installed: dict[int, int], world: World, noted: float, *, current: bool
+    ) -> None:
         """Bring the switch to what follows from the world, leaving out what it refuses."""
         known = self._gatherer.known
         assert known is not None
@@ -232,7 +235,7 @@ class Writer:
             world = replace(world, refused=dict(self._refused))
         self._refused = {owner: old for owner, old in self._refused.items() if owner not in decision.units}
         _log_changes(self.applied, decision)
-        self.applied = Applied(world, decision, dict(desired), todo.foreign, known.sequence, self._gatherer.current)
+        self.applied = Applied(world, decision, dict(desired), todo.foreign, known.sequence, current)
         self._metrics.observe(decision, len(desired), todo)
         self._metrics.installed.set(len(installed) - todo.foreign - (LEARNED_COOKIE in installed))
         if len(todo.adds) >= MANY:

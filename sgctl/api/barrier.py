@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jobs that end when hypervisors have installed what a command changed (``wait=true``).
 
-The command's transaction counts `Cloud.sequence` up. Each agent copies that number to its `Host.applied` once all that
-came before is in its switch, so a job has only to wait for the hosts that its change is about.
+The command's transaction counts `Cloud.sequence` up, and puts the number where the agents concerned see it: into their
+`Host.asked`, or, for all of them, into `Cloud.asked`. Each of these, and no other, copies it to its `Host.applied` once
+all that came before is in its switch; the job waits for that.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from threading import Thread
 
 from sgctl.api import envelope
 from sgctl.api.command import Call, Object
+from sgctl.api.draft import Reads
 from sgctl.api.errors import Code
 from sgctl.api.settings import Settings
 from sgctl.errors import StoreError
-from sgctl.model import Cloud, Host, Job
+from sgctl.heartbeat import silent
+from sgctl.model import Cloud, Host, Job, Nic, Rule
 from sgctl.store import Database, Guard, Update
 
 LOG = logging.getLogger(__name__)
@@ -43,15 +46,35 @@ class Wait:
     patience_ms: int | None = None
 
 
-def raise_barrier(call: Call) -> int:
-    """Count the cloud's sequence up in the call's draft; the number to wait for.
+def count_up(call: Call) -> Cloud | None:
+    """Count the cloud's sequence up in the call's draft: two transactions that do so cannot be based on the same state.
 
-    Two transactions that do so cannot both be based on the same state.
+    The row as it is then; None if there is none.
     """
     clouds = call.draft.all(Cloud)
-    if not clouds:
+    return call.draft.update(clouds[0], sequence=clouds[0].sequence + 1) if clouds else None
+
+
+def raise_barrier(call: Call, hosts: frozenset[str]) -> int:
+    """Ask these hosts, in the call's draft, to say when they have applied it and all before; the number to wait for."""
+    cloud = count_up(call)
+    if cloud is None:
         return 0
-    return call.draft.update(clouds[0], sequence=clouds[0].sequence + 1).sequence
+    known = call.draft.all(Host)
+    if hosts.issuperset(host.name for host in known):
+        call.draft.update(cloud, asked=cloud.sequence)
+        return cloud.sequence
+    for host in known:
+        if host.name in hosts:
+            call.draft.update(host, asked=cloud.sequence)
+    return cloud.sequence
+
+
+def hosts_of_groups(reads: Reads, groups: Iterable[str]) -> frozenset[str]:
+    """The hosts of the members of these groups, and of the members of groups whose rules name them."""
+    concerned = set(groups)
+    concerned |= {rule.group for group in groups for rule in reads.find(Rule, peer=group)}
+    return frozenset(nic.host for group in concerned for nic in reads.find(Nic, groups=group) if nic.host)
 
 
 class Waiter:
@@ -71,7 +94,7 @@ class Waiter:
         missing, slowest = self._wait(wait, start, until=start + patience_ms / 1000)
         milliseconds = round((time.monotonic() - start) * 1000)
         if missing:
-            status, code, result = FAILED, int(Code.INTERNAL), _not_everywhere(wait, missing)
+            status, code, result = FAILED, int(Code.INTERNAL), _not_everywhere(wait, list(map(self._told, missing)))
         else:
             done = {"hosts": len(wait.hosts), "milliseconds": milliseconds, "slowest": slowest}
             status, code, result = DONE, 0, {**wait.content, **done}
@@ -94,6 +117,12 @@ class Waiter:
                 return missing, slowest
             time.sleep(pause)
             pause = min(pause * 1.5, longest)
+
+    def _told(self, name: str) -> str:
+        """A host for people, who need not look for the reason if it is Down."""
+        now, timeout = round(self._clock() * 1000), self._settings.host_timeout_ms
+        rows = self._database.replica.find(Host, name=name)
+        return f"{name} (Down)" if any(silent(row, now=now, timeout=timeout) for row in rows) else name
 
     def _missing(self, names: Iterable[str], sequence: int) -> list[str]:
         replica = self._database.replica

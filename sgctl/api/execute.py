@@ -110,7 +110,7 @@ def _with_job(call: Call, answer: Answer, content: Object) -> tuple[Object, Wait
     wait = None
     if isinstance(answer, Barrier):
         job = call.draft.insert(_job(call, PENDING, 0, {}, instance))
-        wait = Wait(job.id, answer.hosts, raise_barrier(call), content, answer.patience_ms)
+        wait = Wait(job.id, answer.hosts, raise_barrier(call, answer.hosts), content, answer.patience_ms)
     else:
         job = call.draft.insert(_job(call, DONE, 0, content, instance))
     created = {"id": instance} if call.command.mode is Mode.ASYNC_CREATE else {}

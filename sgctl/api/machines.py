@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from sgctl.api import fixed, views
 from sgctl.api.command import Call, Object
 from sgctl.api.draft import Reads
+from sgctl.heartbeat import silent
 from sgctl.model import Account, Address, Group, Host, Nic, Pod, Range, Vm, Zone
 
 UP = "up"
@@ -44,8 +45,8 @@ def state(vm: Vm, nics: Iterable[Nic]) -> str:
 
 
 def is_down(call: Call, host: Host) -> bool:
-    """Whether nothing has been heard of a hypervisor for longer than the threshold."""
-    return call.now - host.seen > call.settings.host_timeout_ms
+    """Whether nothing has been heard of a hypervisor for longer than the threshold, and than what it has promised."""
+    return silent(host, now=call.now, timeout=call.settings.host_timeout_ms)
 
 
 def known_state(call: Call, vm: Vm, nics: Sequence[Nic]) -> str:

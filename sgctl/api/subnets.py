@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
-from sgctl.api.barrier import raise_barrier
+from sgctl.api.barrier import count_up
 from sgctl.api.command import Call
 from sgctl.api.errors import invalid
 from sgctl.api.params import printable
@@ -122,7 +122,7 @@ def _span(call: Call, start: str, end: str, subnet: Network) -> Span:
 
 def check_free(call: Call, subnet: Network, *, own_pod: Pod | None) -> None:
     """Refuse a subnet that overlaps with one of another pod, be it that another server makes it at the same time."""
-    raise_barrier(call)
+    count_up(call)
     for pod in call.draft.all(Pod):
         if own_pod is not None and pod.id == own_pod.id:
             continue

@@ -10,6 +10,7 @@ import time
 
 from sgctl.api.barrier import FAILED, PENDING, end_job
 from sgctl.api.errors import Code
+from sgctl.api.pace import set_pace
 from sgctl.api.settings import Settings
 from sgctl.errors import StoreError
 from sgctl.model import Cut, Handover, Job, Vm
@@ -22,8 +23,9 @@ _BATCH = 500
 
 
 def sweep_forever(database: Database, settings: Settings) -> None:
-    """Sweep now and then, at a time of its own for each server."""
+    """Sweep now and then, at a time of its own for each server, and keep the pace of heartbeats."""
     while True:
+        set_pace(database)
         time.sleep(random.uniform(0.5, 1.5) * _EVERY)
         try:
             sweep(database, settings, now=round(time.time() * 1000))

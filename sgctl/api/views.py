@@ -206,14 +206,14 @@ def host(reads: Reads, row: Host, *, state: str) -> Object:
 
 
 def _progress(reads: Reads, row: Host) -> Object:
-    """Extensions: the host's ports by state, and how many barriers (Cloud.sequence) its switch is behind."""
+    """Extensions: the host's ports by state, and how many barriers its switch is behind."""
     states = [nic.state for nic in reads.find(Nic, host=row.name)]
-    sequence = max((cloud.sequence for cloud in reads.all(Cloud)), default=0)
+    asked = max([row.asked, *(cloud.asked for cloud in reads.all(Cloud))])
     return {
         "portsup": states.count("up"),
         "portsclosed": states.count("closed"),
         "applied": row.applied,
-        "lag": max(0, sequence - row.applied),
+        "lag": max(0, asked - row.applied),
     }
 
 

@@ -16,7 +16,7 @@ Object = Mapping[str, Any]
 KEYS = {
     "hosts": ("name", "state", "zoneid", "podid", "keyword"),
     "ports": ("account", "hostname", "keyword", "state", "virtualmachineid"),
-    "wait": ("hosts", "timeout"),
+    "wait": ("hosts", "securitygroupid", "timeout", "virtualmachineid"),
 }
 """The commands, and the parameters that may follow them."""
 

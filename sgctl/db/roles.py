@@ -4,8 +4,8 @@
 The check looks at the row as it was before the change: an authorization names columns of which one must hold the name
 in the client's certificate, or "" for everybody.
 
-- A Host row, and a host's Handover rows, are written, made and removed only by the agent whose certificate has its
-  name, and never given to another.
+- A Host row (but for `asked`), and a host's Handover rows, are written, made and removed only by the agent whose
+  certificate has its name, and never given to another.
 - Of NICs, the binding is written, and by *every* agent: an agent claims a NIC that until then named another host, or
   none, so the row's old content cannot say who may. Addresses, groups, MACs, rules, accounts are out of its reach.
 - Reading is not limited: who may connect sees all tables, keys and their secrets among them.
@@ -40,7 +40,9 @@ class Permission:
 
 
 AGENT: Mapping[str, Permission] = {
-    "Host": Permission(owner="name", create=True, columns=("address", "applied", "seen", "started", "version")),
+    "Host": Permission(
+        owner="name", create=True, columns=("address", "applied", "heartbeat", "seen", "started", "version")
+    ),
     "Handover": Permission(owner="host", create=True, columns=("connections", "final", "taken", "to", "waiting")),
     "NIC": Permission(owner="", create=False, columns=("host", "reason", "since", "state")),
 }

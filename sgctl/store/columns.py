@@ -96,6 +96,11 @@ def tables() -> Mapping[Kind, Table]:
     return {kind: _table(kind, schema_json()["tables"][kind.TABLE]) for kind in TABLES}
 
 
+def every(kind: Kind) -> list[str]:
+    """All columns of a table."""
+    return list(tables()[kind].columns)
+
+
 def where(id: str) -> Json:
     """The condition that addresses one row."""
     return [["_uuid", "==", ["uuid", id]]]

@@ -21,7 +21,8 @@ from sgctl.collector import uncollected
 from sgctl.errors import Unavailable
 from sgctl.model import TABLES
 from sgctl.store.changes import Change, Guard, operations
-from sgctl.store.interest import DECISIVE, KINDS, Conditions, Interest, Watch
+from sgctl.store.columns import every
+from sgctl.store.interest import DECISIVE, KINDS, Conditions, Interest, Watch, seen
 from sgctl.store.link import SgIdl
 from sgctl.store.replica import News, Replica
 from sgctl.store.requests import Alarm, Request
@@ -34,7 +35,8 @@ LOG = logging.getLogger(__name__)
 class Database:
     """A connection to the SG database at `remotes` (``unix:``, ``tcp:``, ``ssl:``; several with commas).
 
-    replica: the rows that are wanted; all of them, or with an `interest` (an agent's) those that it asks for.
+    replica: the rows that are wanted; all of them, or with an `interest` (an agent's) those that it asks for, without
+    the columns that agents do not follow.
     tls: who we are on ``ssl:`` connections; one for all databases of a process.
     leader_only: speak with a cluster's leader only. Writers should; agents may read from relays, and do by default.
     deadline, patience: seconds that a write may take, and that it waits for a connection where there is none.
@@ -56,7 +58,8 @@ class Database:
         self._deadline, self._patience = deadline, patience
         if tls is not None:
             identify(tls)
-        self._idl = SgIdl(remotes, self.replica, leader_only=interest is None if leader_only is None else leader_only)
+        writer = interest is None if leader_only is None else leader_only
+        self._idl = SgIdl(remotes, self.replica, every if interest is None else seen, leader_only=writer)
         self._followed: Watch | None = None
         self._settled = self._reached = False
         self._lock = Lock()

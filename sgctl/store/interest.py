@@ -15,13 +15,19 @@ from operator import attrgetter
 
 from sgctl.memo import Last
 from sgctl.model import Account, Address, Cloud, Cut, Group, Handover, Host, Member, Nic, Pod, Range, Rule, Vm, Zone
-from sgctl.store.columns import Json, Kind
+from sgctl.store.columns import Json, Kind, tables
 from sgctl.store.replica import Replica
 
 #: What an agent replicates; other tables are not even registered.
 KINDS: tuple[Kind, ...] = (Cloud, Zone, Pod, Range, Account, Group, Rule, Vm, Nic, Address, Member, Host, Handover, Cut)
 #: The kinds that conditions are worked out from. Members, the many, are not among them.
 DECISIVE: frozenset[Kind] = frozenset({Pod, Group, Rule, Nic, Handover})
+#: Columns that an agent does not follow. A change of nothing else goes to no agent, and servers do not even look at
+#: their agents for it: one counts barriers, the others are what agents report, and answer barriers with.
+UNSEEN: Mapping[Kind, frozenset[str]] = {
+    Cloud: frozenset({"sequence"}),
+    Host: frozenset({"address", "version", "started", "applied"}),
+}
 
 _ALL: Json = [True]
 _NONE: Json = [False]
@@ -50,6 +56,12 @@ class Interest:
         if watch != self.watched:
             self.watched = watch
             self.on_watch()
+
+
+def seen(kind: Kind) -> list[str]:
+    """The columns of a table that an agent follows."""
+    unseen = UNSEEN.get(kind, frozenset())
+    return [name for name in tables()[kind].columns if name not in unseen]
 
 
 class Conditions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -60,11 +60,13 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
 
     _session: Any
 
-    def __init__(self, remotes: str, replica: Replica, *, leader_only: bool) -> None:
+    def __init__(
+        self, remotes: str, replica: Replica, columns: Callable[[Kind], Iterable[str]], *, leader_only: bool
+    ) -> None:
         helper = SchemaHelper(schema_json=schema_json())
         self._named = {kind.TABLE: tables()[kind] for kind in replica.kinds}
         for kind in replica.kinds:
-            helper.register_columns(kind.TABLE, list(tables()[kind].columns))
+            helper.register_columns(kind.TABLE, list(columns(kind)))
         probe = _WRITERS_PROBE_MS if leader_only else _PROBE_MS
         super().__init__(remotes, helper, probe_interval=probe, leader_only=leader_only)
         session = self._session

@@ -201,8 +201,8 @@ def test_agents_read_from_a_relay_and_write_through_it(three: Cluster, tmp_path:
             assert agent.wait_insync(15) and writer.wait_insync(15)
             agent.write([Insert(Host(id=uid("host h2"), name="h2"))])
             eventually(lambda: writer.replica.get(Host, uid("host h2")) is not None)
-            writer.write([Update(Host, uid("host h2"), {"applied": 7})])
-            eventually(lambda: agent.replica.one(Host, name="h2").applied == 7)  # type: ignore[union-attr]
+            writer.write([Update(Host, uid("host h2"), {"asked": 7})])
+            eventually(lambda: agent.replica.one(Host, name="h2").asked == 7)  # type: ignore[union-attr]
         with Database(relay.remote) as strict:
             assert not strict.wait_insync(2), "a writer must not be content with a relay"
         lost = Server(tmp_path / "lost", db=relay.remote).start()

@@ -16,6 +16,7 @@ from sgctl.db.contents import difference
 from sgctl.db.talk import Rows, Talk
 from sgctl.model import Cloud, Group, Host, Nic, Row
 from sgctl.store import Database, Delete, Insert, Update
+from sgctl.store.columns import schema_json
 from tests.functional.api_servers import until
 from tests.functional.db_nodes import TOOL, Cluster, Node, cluster, tool
 from tests.functional.store_server import ACME, BASE, DB, HERE, WEB, connected, held, served
@@ -24,6 +25,7 @@ from tests.unit.store_rows import group, uid
 #: Several databases on a machine that may be busy with other tests.
 pytestmark = pytest.mark.timeout(300)
 
+VERSION = schema_json()["version"]
 HOST = Host(id=uid("host"), name="h1", seen=1)
 VM, NIC, *REST = HERE.machine(ACME, WEB, host="h1")
 ROWS: tuple[Row, ...] = (*BASE, HOST, VM, NIC, *REST, Cloud(id=uid("cloud")))
@@ -123,11 +125,11 @@ def test_a_running_cluster_gets_a_newer_schema(tmp_path: Path) -> None:
         with second:
             both = Cluster([node, second])
             until(both.complete, "both members")
-            until(lambda: "its schema is 0.9.0, ours 1.2.0: run sgctl-db convert" in node.log, "a word about it")
+            until(lambda: f"its schema is 0.9.0, ours {VERSION}: run sgctl-db convert" in node.log, "a word about it")
             assert {one["schema"] for one in both.standing()} == {"0.9.0"}
             assert tool("convert", f"--db={both.remotes}") == "converted\n"
             assert "already" in tool("convert", f"--db={both.remotes}")
-            until(lambda: {one["schema"] for one in both.standing()} == {"1.2.0"}, "all know the new schema")
+            until(lambda: {one["schema"] for one in both.standing()} == {VERSION}, "all know the new schema")
             with Database(both.remotes) as database:
                 assert database.wait_insync(10)
                 database.write([Insert(HOST)])
@@ -149,7 +151,7 @@ def test_a_cluster_is_restored_while_it_runs(tmp_path: Path) -> None:
 def test_status_says_what_is_wrong(tmp_path: Path) -> None:
     with served() as server:
         assert "standalone" in tool("status", f"--db={server.remote}")
-        assert json.loads(tool("status", f"--db={server.remote}", "-ojson"))[0]["schema"] == "1.2.0"
+        assert json.loads(tool("status", f"--db={server.remote}", "-ojson"))[0]["schema"] == VERSION
     missing = f"unix:{tmp_path}/none"
     ended = json.loads(tool("status", f"--db={missing}", "-ojson", status=None))
     assert ended[0]["trouble"] == "No such file or directory"

@@ -3,11 +3,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
-from sgctl.agent.gather import STALE_AFTER, Heartbeats, named_nics
+from sgctl.agent.gather import Gatherer, Heartbeats, named_nics
+from sgctl.heartbeat import MISSED, SHORTEST
 from sgctl.localport import LocalPort
-from sgctl.model import Host
+from sgctl.model import Cloud, Host, Row
+from sgctl.store import Replica
+from sgctl.store.interest import KINDS
+
+STALE_AFTER = MISSED * SHORTEST / 1000
 
 
 class Clock:
@@ -50,6 +58,16 @@ def test_an_old_heartbeat_at_first_sight_is_dead(clock: Clock) -> None:
     assert beats.live() == frozenset()
 
 
+def test_a_host_is_judged_by_the_interval_that_it_has_promised(clock: Clock) -> None:
+    beats = Heartbeats()
+    beats.observe([replace(clock.host(), heartbeat=40_000)])
+    clock.now += 119
+    assert beats.live() == {"hv2"}
+    beats.observe([replace(clock.host(), heartbeat=10_000)])
+    clock.now += STALE_AFTER + 1
+    assert beats.live() == frozenset()
+
+
 @pytest.mark.parametrize("skew", [3600.0, -3600.0])
 def test_a_wrong_clock_elsewhere_does_not_matter_once_the_heartbeat_moves(clock: Clock, skew: float) -> None:
     beats = Heartbeats()
@@ -63,3 +81,43 @@ def test_only_uuids_are_asked_for_in_their_canonical_form() -> None:
     texts = ["F8D7A32A-BEB9-54DF-9610-1447C535FCCD", "", None, "x", "f8d7a32abeb954df96101447c535fccd"]
     ports = [LocalPort(uuid=str(i), name=f"tap{i}", iface_id=text) for i, text in enumerate(texts)]
     assert named_nics(ports) == {"f8d7a32a-beb9-54df-9610-1447c535fccd"}
+
+
+class Followed:
+    """What a gatherer needs of a process: a replica that is in sync, as agents have one."""
+
+    def __init__(self) -> None:
+        self.replica, self.connected = Replica(KINDS), True
+        self.replica.insync = True
+        self.gatherer = Gatherer(SimpleNamespace(settings=SimpleNamespace(host="hv1"), database=self, interest=None))  # type: ignore[arg-type]
+
+    def show(self, *rows: Row) -> None:
+        for row in rows:
+            self.replica.announce(self.replica.absorb({type(row): {row.id: row}}))
+
+    def barrier(self) -> int:
+        self.gatherer.look(None)
+        assert self.gatherer.known
+        return self.gatherer.known.sequence
+
+
+def test_barriers_for_all_and_for_this_host_count() -> None:
+    followed = Followed()
+    assert followed.barrier() == 0
+    cloud, host = Cloud(id="cloud", sequence=9, asked=4), Host(id="host", name="hv1")
+    followed.show(cloud)
+    assert followed.barrier() == 4
+    followed.show(replace(host, asked=6), Host(id="other", name="hv2", asked=8))
+    assert followed.barrier() == 6
+    followed.show(replace(cloud, asked=7))
+    assert followed.barrier() == 7
+
+
+def test_heartbeats_leave_what_was_decided_current() -> None:
+    """They come at any time, also while the switch is being changed."""
+    followed = Followed()
+    followed.show(Cloud(id="cloud"), Host(id="host", name="hv1"))
+    known = followed.barrier(), followed.gatherer.known
+    followed.show(Host(id="host", name="hv1", seen=5), Cloud(id="cloud", heartbeat=20_000))
+    assert followed.gatherer.current
+    assert (followed.barrier(), followed.gatherer.known) == known

@@ -2,6 +2,7 @@
 """Jobs that wait for hypervisors, jobs whose server died, and the sweeping of old ones."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,8 +34,22 @@ class World:
 
     def apply(self, host: Host) -> None:
         """What the agent of `host` writes when it has caught up."""
+        self.cloud.memory.write([Update(Host, host.id, {"applied": self.asked(host)})])
+
+    def asked(self, host: Host) -> int:
+        """The last barrier that the agent of `host` is asked about."""
         (row,) = self.cloud.memory.replica.all(CloudRow)
-        self.cloud.memory.write([Update(Host, host.id, {"applied": row.sequence})])
+        return max(row.asked, self.host(host).asked)
+
+    def behind(self, *hosts: Host) -> list[int]:
+        """How many barriers ago each of these has been asked, 0 being the last one."""
+        (row,) = self.cloud.memory.replica.all(CloudRow)
+        return [row.sequence - self.asked(host) for host in hosts]
+
+    def host(self, host: Host) -> Host:
+        """The row of `host` as it is now."""
+        (row,) = self.cloud.memory.replica.find(Host, name=host.name)
+        return row
 
     def authorize(self) -> str:
         answer = self.user.call(
@@ -69,6 +84,60 @@ def test_a_job_waits_for_all_hosts_concerned() -> None:
     for host in world.cloud.hosts:
         world.apply(host)
     assert finished(world.user, revoking)["jobresult"]["success"] is True
+
+
+def test_only_the_hosts_concerned_are_asked() -> None:
+    world = World()
+    stranger = Host(id="stranger", name="h3", seen=int(NOW * 1000))
+    world.cloud.memory.write([Insert(stranger)])
+    job = world.authorize()
+    assert world.behind(*world.cloud.hosts) == [0, 0]
+    assert world.asked(stranger) == 0
+    for host in world.cloud.hosts:
+        world.apply(host)
+    assert finished(world.user, job)["jobresult"]["hosts"] == 2
+    shown = {host["name"]: host["lag"] for host in world.cloud.admin.ok("listHosts")["host"]}
+    assert shown == {"h1": 0, "h2": 0, "h3": 0}
+    world.cloud.admin.call("createBarrier")
+    assert world.behind(*world.cloud.hosts, stranger) == [0, 0, 0]
+    assert world.host(stranger).asked == 0, "all are asked by one row"
+    shown = {host["name"]: host["lag"] for host in world.cloud.admin.ok("listHosts")["host"]}
+    assert shown == {"h1": 1, "h2": 1, "h3": world.asked(stranger)}
+
+
+def test_a_barrier_for_a_group_or_a_vm() -> None:
+    world = World()
+    web, watcher = world.user, world.cloud.account("watcher")
+    zone = world.cloud.zone()
+    world.cloud.pod(zone)
+    third = Host(id="third", name="h3", seen=int(NOW * 1000))
+    world.cloud.memory.write([Insert(third), Insert(replace(third, id="fourth", name="h4"))])
+    vm = deploy(watcher, zone)
+    world.cloud.memory.write([Update(Nic, vm["nic"][0]["id"], {"host": "h3", "state": "up"})])
+    params = {"securitygroupname": "default", "usersecuritygrouplist": "web", "account": "web"}
+    watcher.ok("authorizeSecurityGroupIngress", **params)
+    admin = world.cloud.admin
+    group = web.ok("listSecurityGroups", securitygroupname="web")["securitygroup"][0]
+    by_group = admin.call("createBarrier", securitygroupid=group["id"]).content["jobid"]
+    hosts = (*world.cloud.hosts, third)
+    assert world.behind(*hosts) == [0, 0, 0], "members, and who names the group in a rule"
+    by_vm = admin.call("createBarrier", virtualmachineid=group["virtualmachineids"][0]).content["jobid"]
+    assert world.behind(*hosts) == [0, 0, 0]
+    admin.call("createBarrier", virtualmachineid=vm["id"])
+    assert world.behind(*hosts) == [1, 1, 0]
+    for host in hosts:
+        world.apply(host)
+    assert [finished(admin, job)["jobresult"]["hosts"] for job in (by_group, by_vm)] == [3, 3]
+    assert admin.refused("createBarrier", securitygroupid=vm["id"])[0] == 431
+
+
+def test_a_job_says_that_a_host_is_down() -> None:
+    world = World(job_wait_ms=100)
+    first, second = world.cloud.hosts
+    world.cloud.memory.write([Update(Host, second.id, {"seen": int(NOW * 1000) - 120_000})])
+    job = world.authorize()
+    world.apply(first)
+    assert "on 1 of 2 hosts only; not on h2 (Down)" in finished(world.user, job)["jobresult"]["errortext"]
 
 
 def test_a_job_names_the_host_that_it_waits_for_in_vain() -> None:

@@ -50,7 +50,10 @@ def test_hosts_tell_their_ports_and_how_far_behind_they_are() -> None:
     world.apply(world.cloud.hosts[0])
     found = {host["name"]: host for host in world.cloud.admin.ok("listHosts")["host"]}
     assert (found["h1"]["portsup"], found["h1"]["portsclosed"], found["h1"]["lag"]) == (1, 0, 0)
-    assert found["h2"]["lag"] == next(iter(world.cloud.memory.replica.all(CloudRow))).sequence > 0
+    assert found["h2"]["lag"] == 0, "nobody has asked it"
+    world.cloud.admin.call("createBarrier", hosts="h2")
+    found = {host["name"]: host for host in world.cloud.admin.ok("listHosts")["host"]}
+    assert (found["h1"]["lag"], found["h2"]["lag"]) == (0, world.asked(world.cloud.hosts[1]))
 
 
 def test_a_barrier_ends_when_the_last_host_is_there_and_names_the_slow() -> None:

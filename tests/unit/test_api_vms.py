@@ -361,6 +361,17 @@ def test_hosts_are_up_while_their_agents_are_heard(cloud: Cloud) -> None:
     assert "registers itself" in cloud.admin.refused("addHost")[1]
 
 
+def test_a_host_is_down_by_what_it_has_promised(cloud: Cloud) -> None:
+    slow, quick = cloud.hosts
+    for host, interval in ((slow, 40_000), (quick, 0)):
+        silent = {"seen": int(NOW * 1000) - 110_000, "heartbeat": interval}
+        cloud.memory.write([Update(type(host), host.id, silent)])
+    hosts = cloud.admin.ok("listHosts")["host"]
+    assert {host["name"]: host["state"] for host in hosts} == {slow.name: "Up", quick.name: "Down"}
+    cloud.memory.write([Update(type(slow), slow.id, {"seen": int(NOW * 1000) - 121_000})])
+    assert cloud.admin.ok("listHosts", name=slow.name)["host"][0]["state"] == "Down"
+
+
 def test_what_clients_list_before_they_deploy(cloud: Cloud, zone: Any, user: Client) -> None:
     (shown,) = user.ok("listZones", name=zone["name"])["zone"]
     assert (shown["networktype"], shown["securitygroupsenabled"]) == ("Basic", True)

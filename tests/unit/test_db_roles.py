@@ -24,9 +24,9 @@ def test_permissions_name_columns_of_the_schema(table: str) -> None:
     assert permission.owner or not permission.create, "everybody could make rows"
 
 
-def test_a_host_row_is_the_agents_as_a_whole() -> None:
+def test_a_host_row_is_the_agents_but_for_what_it_is_asked() -> None:
     host = roles.AGENT["Host"]
-    assert {field.name for field in fields(KINDS["Host"])} == {"id", host.owner, *host.columns}
+    assert {field.name for field in fields(KINDS["Host"])} == {"id", "asked", host.owner, *host.columns}
 
 
 def test_bindings_are_within_the_role() -> None:

@@ -2,12 +2,13 @@
 """Extensions for operators: the ports of the whole cloud, and waiting until all hypervisors are up to date."""
 
 from sgctl.api import fixed, machines, views
+from sgctl.api.barrier import hosts_of_groups
 from sgctl.api.command import Answer, Barrier, Call, Mode, Object, command
 from sgctl.api.errors import absent, invalid
 from sgctl.api.listing import mentions, page, selected
 from sgctl.api.owners import LISTING
 from sgctl.api.params import ident, integer, text, texts
-from sgctl.model import Account, Host, Nic, Vm
+from sgctl.model import Account, Group, Host, Nic, Vm
 
 UNBOUND = "unbound"
 LONGEST = 3600
@@ -68,7 +69,9 @@ def _view(call: Call, nic: Nic) -> Object:
 @command(
     "createBarrier",
     "Waits until hypervisors have in force all that was changed before.",
-    texts("hosts", "names of hypervisors; default: all"),
+    texts("hosts", "names of hypervisors; default: all, or those that the following concerns"),
+    ident("securitygroupid", "the hypervisors of its members, and of members of groups whose rules name it"),
+    ident("virtualmachineid", "its hypervisor, and those of members of groups whose rules name its groups"),
     integer("timeout", "seconds after which the job fails and names those that are behind; default: 60"),
     answer="",
     mode=Mode.ASYNC,
@@ -77,10 +80,26 @@ def _view(call: Call, nic: Nic) -> Object:
 def create_barrier(call: Call) -> Answer:
     """Nothing is changed but the number that they have to reach; Down ones are waited for as well."""
     known = frozenset(host.name for host in call.draft.all(Host))
-    names = frozenset(call.args.texts("hosts")) or known
+    names = frozenset(call.args.texts("hosts"))
     for name in sorted(names - known):
         raise absent("hosts", name)
+    concerned = _concerned(call)
+    names = names or known if concerned is None else names | concerned & known
     seconds = call.args.integer("timeout")
     if seconds is not None and not 0 <= seconds <= LONGEST:
         raise invalid(f"Invalid parameter timeout: it must be between 0 and {LONGEST}")
     return Barrier({}, names, None if seconds is None else seconds * 1000)
+
+
+def _concerned(call: Call) -> frozenset[str] | None:
+    """The hypervisors that the group and the VM that are named concern; None if neither is."""
+    group, vm = call.args.text("securitygroupid"), call.args.text("virtualmachineid")
+    if not group and not vm:
+        return None
+    if group and call.draft.get(Group, group) is None:
+        raise absent("securitygroupid", group)
+    if vm and call.draft.get(Vm, vm) is None:
+        raise absent("virtualmachineid", vm)
+    nics = call.draft.find(Nic, vm=vm) if vm else []
+    groups = frozenset({group} if group else ()).union(*(nic.groups for nic in nics))
+    return hosts_of_groups(call.draft, groups) | {nic.host for nic in nics if nic.host}
