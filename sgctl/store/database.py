@@ -21,10 +21,9 @@ from sgctl.collector import uncollected
 from sgctl.errors import Unavailable
 from sgctl.model import TABLES
 from sgctl.store.changes import Change, Guard, operations
-from sgctl.store.columns import every
-from sgctl.store.interest import DECISIVE, KINDS, Conditions, Interest, Watch, seen
+from sgctl.store.interest import DECISIVE, KINDS, Conditions, Interest, Watch
 from sgctl.store.link import SgIdl
-from sgctl.store.replica import News, Replica
+from sgctl.store.replica import Changes, News, Replica
 from sgctl.store.requests import Alarm, Request
 from sgctl.store.wire import identify
 from sgctl.tls import Tls
@@ -59,7 +58,7 @@ class Database:
         if tls is not None:
             identify(tls)
         writer = interest is None if leader_only is None else leader_only
-        self._idl = SgIdl(remotes, self.replica, every if interest is None else seen, leader_only=writer)
+        self._idl = SgIdl(remotes, self.replica, interested=interest is not None, leader_only=writer)
         self._followed: Watch | None = None
         self._settled = self._reached = False
         self._lock = Lock()
@@ -191,7 +190,10 @@ class Database:
             self.replica.insync = False
         changed = self.replica.absorb(news)
         self._report(self._idl.monitoring)
-        arrived = self._follow(self._interest, decisive) if self._interest else self._idl.monitoring
+        arrived = self._idl.monitoring
+        if self._interest is not None:
+            changed |= self._follow(self._interest, decisive)
+            arrived = self._settled
         with self._lock:
             insync = arrived and (self._interest is None or self._interest.watched is self._followed)
             self._turn_insync(insync)
@@ -202,12 +204,22 @@ class Database:
             self._reached = reached
             LOG.info("database %s: %s", "connected" if reached else "connection lost", self._idl.session_name())
 
-    def _follow(self, interest: Interest, decisive: bool) -> bool:
-        """Move the conditions towards the interest; says whether they have arrived."""
+    def _follow(self, interest: Interest, decisive: bool) -> Changes:
+        """Move the conditions towards the interest; `_settled` is whether they have arrived.
+
+        The rows that go then are those of an earlier connection that this server does not have any more.
+        """
         if not self._idl.agreed:
             self._settled = False
         elif decisive or not self._settled or interest.watched is not self._followed:
             self._followed = interest.watched
-            self._idl.demand(self._conditions.of(self._followed, self.replica))
-            self._settled = self._idl.agreed and self._followed is not None
-        return self._settled
+            self._demand()
+            if self._settled and (gone := self._idl.take_unconfirmed()):
+                changed = self.replica.absorb(gone)
+                self._demand()
+                return changed
+        return frozenset()
+
+    def _demand(self) -> None:
+        self._idl.demand(self._conditions.of(self._followed, self.replica))
+        self._settled = self._idl.agreed and self._followed is not None

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid1
 
 from ovs.db.idl import SchemaHelper, Transaction
 from ovs.jsonrpc import Message
@@ -15,15 +15,17 @@ from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
 
 from sgctl.model import Row
 from sgctl.store.changes import Operation
-from sgctl.store.columns import Json, Kind, schema_json, tables
-from sgctl.store.replica import Replica
+from sgctl.store.columns import Json, Kind, every, schema_json, tables
+from sgctl.store.interest import seen
+from sgctl.store.replica import News, Replica
 from sgctl.store.wire import FastSession
 
 LOG = logging.getLogger(__name__)
 #: Milliseconds between attempts to connect: the first and the longest wait, each up to twice as long at random, for
-#: the server's listen backlog is only 10 deep and a cloud of agents loses it at the same moment. The few who write
-#: look for the new leader in all places, every time that theirs is gone.
-_BACKOFF = {"unix": (50, 200), "tcp": (1000, 4000), "ssl": (1000, 4000)}
+#: the server's listen backlog is only 10 deep and a cloud of agents loses it at the same moment: the 500 of a relay try
+#: 300 times a second in the worst case, however often it has died. The few who write look for the new leader in all
+#: places, every time that theirs is gone.
+_BACKOFF = {"unix": (50, 200), "tcp": (500, 1000), "ssl": (500, 1000)}
 _WRITERS_BACKOFF = (50, 150)
 #: Milliseconds of silence after which the server is asked whether it lives, and as many until it is given up.
 _PROBE_MS, _WRITERS_PROBE_MS = 5000, 2000
@@ -31,6 +33,8 @@ _PROBE_MS, _WRITERS_PROBE_MS = 5000, 2000
 _ROWS_AT_ONCE = 250
 #: The condition that no row meets.
 _NOTHING = [False]
+#: The transaction before all others.
+_NEVER = str(UUID(int=0))
 
 
 class Answered(Transaction):  # type: ignore[misc]
@@ -60,10 +64,9 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
 
     _session: Any
 
-    def __init__(
-        self, remotes: str, replica: Replica, columns: Callable[[Kind], Iterable[str]], *, leader_only: bool
-    ) -> None:
+    def __init__(self, remotes: str, replica: Replica, *, interested: bool, leader_only: bool) -> None:
         helper = SchemaHelper(schema_json=schema_json())
+        columns: Callable[[Kind], Iterable[str]] = seen if interested else every
         self._named = {kind.TABLE: tables()[kind] for kind in replica.kinds}
         for kind in replica.kinds:
             helper.register_columns(kind.TABLE, list(columns(kind)))
@@ -72,8 +75,10 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
         session = self._session
         self._session = FastSession(session.reconnect, session.remotes, self._inspect)
         _spread_attempts(session.reconnect, _WRITERS_BACKOFF if leader_only else _backoff(remotes))
-        self._replica = replica
+        self._replica, self._interested = replica, interested
         self.news: dict[Kind, dict[str, Row | None]] = {kind: {} for kind in replica.kinds}
+        self._unconfirmed: dict[Kind, set[str]] = {}
+        self._since, self._abandoned, self._must_begin_again = _NEVER, "", False
 
     @property
     def monitoring(self) -> bool:
@@ -103,18 +108,53 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
         else:
             self.cond_changed = False
 
-    def send_request(self, request: Message) -> Any:
-        """Send a request; a monitor that begins with no rows of a table says so in the way that costs nothing.
+    def run(self) -> bool:
+        """Take in what the server says; begin again with nothing if it does not know where we left off."""
+        changed = bool(super().run())
+        if self._must_begin_again and self._session.is_connected():
+            self._begin_again()
+        return changed
 
-        To find out that a condition of False fits no row, the server copies each row of the table first: most of a
-        second for an agent that connects to a database of 100 000 NICs (tests/bench/SCALE.md).
+    def send_request(self, request: Message) -> Any:
+        """Send a request; an agent's monitor never begins with rows.
+
+        To find those that a condition fits, and be it False, the server copies each row of the table first: most of a
+        second for an agent that connects to a database of 100 000 NICs (tests/bench/SCALE.md). So an agent asks for
+        what it has missed since it left off, or else for nothing, and then changes its conditions.
         """
         if request.method == "monitor_cond_since":
-            for wanted in request.params[2].values():
-                for part in wanted:
-                    if part.get("where") == _NOTHING:
-                        part["select"] = {"initial": False}
+            self._since = request.params[3]
+            for part in (part for wanted in request.params[2].values() for part in wanted if self._interested):
+                part["select"] = {"initial": False}
         return super().send_request(request)
+
+    def sync_conditions(self) -> None:
+        """What to ask for on a new connection; the Idl's own decides whether to go on from where we left off."""
+        if self._unconfirmed or self._must_begin_again:
+            self.last_id, self._must_begin_again = _NEVER, False
+        super().sync_conditions()
+        if self._interested and self.last_id == _NEVER:
+            for table in self.tables.values():
+                table.condition_state.init(_NOTHING)
+                table.condition_state.request()
+                table.condition_state.ack()
+
+    def _begin_again(self) -> None:
+        """Give up the monitor and ask for a new one, on the same connection."""
+        self._must_begin_again = False
+        for monitor in (self.uuid, self.server_monitor_uuid):
+            self._session.send(Message.create_request("monitor_cancel", [str(monitor)]))
+        self._abandoned, self.uuid = str(self.uuid), uuid1()
+        self.last_id = _NEVER
+        self.restart_fsm()
+
+    def take_unconfirmed(self) -> News:
+        """The rows from before that this server has not shown, as gone: for when it has agreed to all conditions.
+
+        Until then an agent goes by them, so that a server that knows less never looks like a cloud that is empty.
+        """
+        gone, self._unconfirmed = self._unconfirmed, {}
+        return {kind: dict.fromkeys(ids) for kind, ids in gone.items() if ids}
 
     def transact(self, operations: Sequence[Operation]) -> Answered:
         """Send a transaction without waiting."""
@@ -132,7 +172,8 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
         """Take table updates out of a message."""
         if message.type == Message.T_NOTIFY and message.method in {"update2", "update3"}:
             if message.params[0] != str(self.server_monitor_uuid):
-                self._update(message.params[-1])
+                if message.params[0] != self._abandoned and not self._must_begin_again:
+                    self._update(message.params[-1])
                 message.params[-1] = {}
         elif self._monitor_request_id is not None and message.id == self._monitor_request_id:
             if message.type == Message.T_REPLY:
@@ -143,15 +184,19 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
     def _initial(self, result: Json) -> None:
         """The answer to a monitor request: whether it goes on where we left off, a transaction id, and rows."""
         found, _, updates = result
-        if not found:
+        if not found and not self._interested:
             self.news = {kind: dict.fromkeys(self._replica.ids(kind)) for kind in self._replica.kinds}
+        elif not found and self._since != _NEVER:
+            self._must_begin_again = True
+        elif not found:
+            self._unconfirmed = {kind: set(self._replica.ids(kind)) for kind in self._replica.kinds}
         self._update(updates)
         result[2] = {}
 
     def _update(self, updates: Mapping[str, Mapping[str, Json]]) -> None:
         for name, rows in updates.items():
             table = self._named[name]
-            news = self.news[table.kind]
+            news, unconfirmed = self.news[table.kind], self._unconfirmed.get(table.kind, set())
             for count, (id, row) in enumerate(rows.items(), 1):
                 if not count % _ROWS_AT_ONCE:
                     self.cooperative_yield()
@@ -160,11 +205,12 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
                     self._resync(f"{name} {id} was modified, but nobody has told us that it exists")
                 else:
                     news[id] = table.changed(id, old, row)
+                    unconfirmed.discard(id)
 
     def _resync(self, why: str) -> None:
         """Begin again with all rows."""
         LOG.error("%s: %s", self.session_name(), why)
-        self.last_id = str(UUID(int=0))
+        self.last_id = _NEVER
         self.force_reconnect()
 
 
