@@ -74,6 +74,7 @@ class Handovers:
         self._looked: set[str] = set()
         self._left: set[str] = set()
         self._addresses: dict[str, frozenset[str]] = {}
+        self._unforgotten: dict[str, list[Entry]] = {}
         self._checked = monotonic()
         self._wake = Event()
         writer.notify(self._wake)
@@ -116,6 +117,7 @@ class Handovers:
         for nic, row in own.items():
             if nic not in here.ports:
                 self._gone(switch, bridge.zone, here, row)
+        self._forget_left(switch, bridge.zone)
         self._tidy(here)
 
     def _tidy(self, here: Here) -> None:
@@ -209,8 +211,15 @@ class Handovers:
         entries = self._reader.entries(zone, addresses, finished=True)
         self._hand_over(nic.id, row, frozenset({nic.host}), entries, final=True)
         self._left.add(nic.id)
-        if not self._is_active(nic.id):
-            _forget(switch, zone, without_local(entries, addresses, here.local))
+        self._unforgotten[nic.id] = without_local(entries, addresses, here.local)
+
+    def _forget_left(self, switch: Switch, zone: int) -> None:
+        """Forget what NICs have left here, once all have said of their connections, also with each other, what they
+        must."""
+        for nic, entries in self._unforgotten.items():
+            if not self._is_active(nic):
+                _forget(switch, zone, entries)
+        self._unforgotten.clear()
 
     def _is_active(self, nic: str) -> bool:
         """Whether the NIC has come back meanwhile."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -174,6 +175,30 @@ def test_two_that_talk_move_at_once(cloud: Cloud, server: Mobile, peers: list[Mo
     settle({"idle": idle}, answers=1)
     assert idle.stop().error == ""
     refused(net, [near], server)
+
+
+def test_two_that_talk_part_while_their_agent_hangs(cloud: Cloud, server: Mobile, peers: list[Mobile]) -> None:
+    """It learns of both at once, and has something to say about their connections to both."""
+    near, rules = peers[0], allow(cloud.accounts["tenant"], "server", *SERVICES, cidr=WORLD)
+    wait_for("allowed", lambda: near.vm.probe("tcp", server.vm.address(), 80) == "open")
+    streams = conversations(near.vm, server.vm)
+    settle(streams)
+    revoke(cloud.accounts["tenant"], rules)
+    agent = cloud.managers[cloud.hypervisors[0].name].process
+    goals = ((near, cloud.hypervisors[1]), (server, cloud.hypervisors[2]))
+    agent.send_signal(signal.SIGSTOP)
+    try:
+        for one, goal in goals:
+            one.plug(goal)
+            cloud.wait_port(goal, one.vm.name, "standby")
+            one.run_on(goal)
+        for one, goal in goals:
+            cloud.wait_port(goal, one.vm.name, "active")
+    finally:
+        agent.send_signal(signal.SIGCONT)
+    settle(streams, within=30)
+    for name, stream in streams.items():
+        assert stream.stop().error == "", name
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
