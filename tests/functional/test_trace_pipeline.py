@@ -18,7 +18,8 @@ FLOWS = flows_of()
 ROUTER = 0x0200000000FE
 LOCAL = [End(port.mac, address) for port in PORTS for address in port.addresses]
 LOCAL += [End(one.mac or port.mac, one.network[0]) for port in PORTS for one in port.allowed]
-LINK = [End(port.mac, link_local(port.mac)) for port in PORTS] + [End(GUEST_MAC, link_local(GUEST_MAC)), End(ROUTER, ip_address("fe80::1"))]
+LINK = [End(mac, link_local(mac)) for mac in (*(port.mac for port in PORTS), GUEST_MAC)]
+LINK += [End(ROUTER, ip_address("fe80::1"))]
 FAR = [
     End.of("02:00:00:00:00:fd", "10.1.0.2"), End.of("02:00:00:00:00:fd", "fd00:1::2"),
     End.of("02:00:00:00:00:fc", "10.3.0.77"), End.of("02:00:00:00:00:fc", "fd00:3::77"),
