@@ -63,6 +63,7 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
     """The connection's state machine; rows end up in `news`, for the owner to apply, and never in the Idl's tables."""
 
     _session: Any
+    uuid: UUID
 
     def __init__(self, remotes: str, replica: Replica, *, interested: bool, leader_only: bool) -> None:
         helper = SchemaHelper(schema_json=schema_json())
