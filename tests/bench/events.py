@@ -126,10 +126,10 @@ class Course:
             fabric.finish()
             self.clock.settle()
             started = time.perf_counter()
-            sample = self._do(plugged, partial(fabric.plug, machine))
+            sample = self._do(plugged, partial(fabric.plug_one, machine))
             sample.parts["from port event"] = sample.wall - 1000 * (fabric.ports.numbered[machine.name] - started)
         self._say("port added", plugged)
-        self._each("port removed", machines, lambda machine: fabric.ports.unplug(machine.name))
+        self._each("port removed", machines, fabric.unplug_one)
         self.facts["switch's pause for a port ms"] = 1000 * median(self._pause() for _ in range(self.repeat))
 
     def _pause(self) -> float:
@@ -159,10 +159,13 @@ class Course:
         self._each("group added", machines, lambda machine: self.fabric.regroup(machine, more=True))
         self._each("group removed", machines, lambda machine: self.fabric.regroup(machine, more=False))
 
+    def datagrams(self) -> None:
+        """Let datagrams through between the first VMs, for what follows."""
+        self._do([], self.fabric.allow_datagrams)
+
     def restart_agent(self) -> None:
         """The world is unchanged: flow mods and lost packets are counted."""
         samples = list[Sample]()
-        self._do([], self.fabric.allow_datagrams)
         for _ in range(self.repeat):
             self.clock.watch.reset()
             sender, receiver = (self.fabric.wire(machine.name) for machine in SPEAKERS)

@@ -28,13 +28,16 @@ class Fabric(Hypervisor):
 
     quiet: seconds without a change of flows after which an event is over.  agent: its process on the hypervisor.
     events: the methods of `tests.bench.events.Course` that it can go through.
+    most_ports: of the largest case that is worth the wait.
     """
 
     name: ClassVar[str]
     quiet: ClassVar[float]
     agent: ClassVar[str]
+    most_ports: ClassVar[int] = 1000
     events: ClassVar[tuple[str, ...]] = (
-        "rules", "members", "ports", "addresses", "groups", "memory", "restart_agent", "restart_switch", "audit",
+        "rules", "members", "ports", "addresses", "groups", "memory", "datagrams", "restart_agent", "restart_switch",
+        "audit",
     )  # fmt: skip
 
     @classmethod
@@ -97,6 +100,14 @@ class Fabric(Hypervisor):
     def deploy(self, machine: Machine) -> None:
         """A new VM in the group `web`, not yet plugged in."""
         raise NotImplementedError
+
+    def plug_one(self, machine: Machine) -> None:
+        """Plug it in."""
+        self.plug(machine)
+
+    def unplug_one(self, machine: Machine) -> None:
+        """Pull it out."""
+        self.ports.unplug(machine.name)
 
     def add_address(self, machine: Machine) -> None:
         """A secondary address for a running VM."""
