@@ -12,18 +12,19 @@ that a second, mistaken port cannot stop the one that works.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
-from itertools import chain
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 from flows.inputs import Ip
 from sgctl.localport import UPLINK_ROLE, LocalPort
-from sgctl.memo import Last, changes, difference
+from sgctl.memo import Last, changes, difference, exchange
 from sgctl.model import Account, Address, Group, Nic, Vm
 from sgctl.world import PortState, State, World
 
@@ -35,19 +36,23 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What is to be done with one port; `nic` and `addresses` (in canonical order) where they are known."""
+    """What is to be done with one port; `nic`, its `addresses` (in canonical order) and `vm` where known."""
 
     port: LocalPort
     state: State
     reason: str = ""
     nic: Nic | None = None
     addresses: tuple[Ip, ...] = ()
+    vm: Vm | None = None
 
     @property
     def number(self) -> int:
         """The port's OpenFlow number; only for ports that have one."""
         assert self.port.ofport is not None
         return self.port.ofport
+
+
+_bound = attrgetter("bound")
 
 
 class Closed(Exception):
@@ -63,11 +68,18 @@ class Binder:
     """Judges all ports of a world, and remembers: a port about which nothing has changed is not looked at again."""
 
     def __init__(self) -> None:
-        self._world = World(host="")
-        self._addresses, self._sorted = Last(_addresses), Last(_by_name)
-        self._ranked: dict[str, _Ranked] = {}
+        self._addresses = Last(_addresses)
         self._basis: tuple[Any, ...] = ()
         self._bound: tuple[Bound, ...] = ()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._world = World(host="")
+        self._ranked: dict[str, _Ranked] = {}
+        self._order: list[tuple[str, str]] = []
+        self._naming: dict[str | None, set[str]] = {}
+        self._claims: Counter[str] = Counter()
+        self._contested = 0
 
     def bind(self, world: World) -> tuple[Bound, ...]:
         """All local ports, in the order of their names; the same object as before if nothing about them differs."""
@@ -75,36 +87,72 @@ class Binder:
         basis = (*about, world.groups, world.pods, world.vms, world.nics, world.addresses)
         if basis != self._basis:
             self._look(world)
-            self._bound, self._basis = _exclusive(self._ranked.values()), basis
+            ranked = [self._ranked[uuid] for _, uuid in self._order]
+            self._bound, self._basis = _settle(ranked) if self._contested else tuple(map(_bound, ranked)), basis
         return self._bound
 
     def _look(self, world: World) -> None:
         """Judge the ports that are new or not what they were, and those whose NICs are concerned by what differs."""
-        if any(getattr(world, name) != getattr(self._world, name) for name in _CONCERNS_ALL):
-            self._ranked = {}
-        touched, addresses, known = _touched(self._world, world), self._addresses(world.addresses), self._ranked
-        self._ranked, self._world = {}, world
-        for port in self._sorted(world.ports):
-            ranked = known.get(port.uuid)
-            if ranked is None or ranked.bound.port is not port or nic_id(port.iface_id or "") in touched:
-                ranked = _Ranked.of(_judge(*_facts(world, port, addresses)))
-            self._ranked[port.uuid] = ranked
+        if (world.host, world.uplinks) != (self._world.host, self._world.uplinks):
+            self._forget()
+        addresses = self._addresses(world.addresses)
+        gone, come = exchange(self._world.ports, world.ports)
+        uuids = {uuid for nic in _touched(self._world, world) for uuid in self._naming.get(nic, ())}
+        concerned = [*come, *(self._ranked[uuid].bound.port for uuid in uuids - {port.uuid for port in gone})]
+        for port in (*gone, *concerned):
+            self._drop(port)
+        for port in concerned:
+            self._add(_Ranked.of(_judge(*_facts(world, port, addresses))))
+        self._world = world
 
+    def _drop(self, port: LocalPort) -> None:
+        ranked = self._ranked.pop(port.uuid, None)
+        if ranked is None:
+            return
+        port = ranked.bound.port
+        del self._order[bisect_left(self._order, (port.name, port.uuid))]
+        nic = nic_id(port.iface_id or "")
+        self._naming[nic].discard(port.uuid)
+        if not self._naming[nic]:
+            del self._naming[nic]
+        self._count(ranked, -1)
 
-_CONCERNS_ALL = ("host", "uplinks", "live", "claimed", "groups", "pods")
-"""What of a world may concern any port."""
+    def _add(self, ranked: _Ranked) -> None:
+        port = ranked.bound.port
+        self._ranked[port.uuid] = ranked
+        insort(self._order, (port.name, port.uuid))
+        self._naming.setdefault(nic_id(port.iface_id or ""), set()).add(port.uuid)
+        self._count(ranked, 1)
+
+    def _count(self, ranked: _Ranked, by: int) -> None:
+        """Know how many claims are made more than once."""
+        for claim in ranked.claims:
+            self._contested -= self._claims[claim] > 1
+            self._claims[claim] += by
+            self._contested += self._claims[claim] > 1
+            if not self._claims[claim]:
+                del self._claims[claim]
 
 
 def _touched(old: World, new: World) -> set[str]:
-    """The NICs that differ themselves, or in their addresses or VMs."""
+    """The NICs that differ themselves, or in what they are judged by."""
     vms = {vm.id for part in changes(old.vms, new.vms) for vm in part}
     rows = {row.nic for part in difference(old.addresses, new.addresses) for row in part}
     nics = {nic.id for part in changes(old.nics, new.nics) for nic in part}
-    return rows | nics | ({nic.id for nic in new.nics.values() if nic.vm in vms} if vms else set())
+    groups, pods = _came_or_went(old.groups, new.groups), _came_or_went(old.pods, new.pods)
+    hosts = old.live ^ new.live
+    found = rows | nics | (old.claimed ^ new.claimed)
+    if vms or groups or pods or hosts:
+        found |= {
+            nic.id
+            for nic in new.nics.values()
+            if nic.vm in vms or nic.pod in pods or nic.host in hosts or not groups.isdisjoint(nic.groups)
+        }
+    return found
 
 
-def _by_name(ports: Iterable[LocalPort]) -> list[LocalPort]:
-    return sorted(ports, key=attrgetter("name", "uuid"))
+def _came_or_went(old: Mapping[str, Any], new: Mapping[str, Any]) -> Set[str]:
+    return frozenset() if old is new else old.keys() ^ new.keys()
 
 
 def parse_mac(text: str) -> int | None:
@@ -164,9 +212,9 @@ def _judge(
         if problem := _number_problem(port):
             raise Closed(problem)
     except Closed as closed:
-        return Bound(port, State.CLOSED, str(closed), nic)
+        return Bound(port, State.CLOSED, str(closed), nic, vm=vm)
     state, place = (State.STANDBY, f"active on {nic.host}") if elsewhere else (State.ACTIVE, "")
-    return Bound(port, state, "; ".join(filter(None, (place, reason))), nic, own)
+    return Bound(port, state, "; ".join(filter(None, (place, reason))), nic, own, vm)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -247,11 +295,8 @@ class _Ranked:
         return cls(bound, first, tuple(_claims(bound)))
 
 
-def _exclusive(ranked: Collection[_Ranked]) -> tuple[Bound, ...]:
+def _settle(ranked: Collection[_Ranked]) -> tuple[Bound, ...]:
     """Every NIC, MAC, number and address belongs to one port only. The order stays."""
-    claims = list(chain.from_iterable(map(attrgetter("claims"), ranked)))
-    if len(set(claims)) == len(claims):
-        return tuple(map(attrgetter("bound"), ranked))
     settled = {one.port.uuid: one for one in _settled(ranked)}
     return tuple(settled[one.bound.port.uuid] for one in ranked)
 
@@ -284,9 +329,11 @@ def _shown(text: str, limit: int = 48) -> str:
     return f"'{clean}{'…' if len(text) > limit else ''}'"
 
 
-def describe(bound: Bound, vm: Vm | None, account: Account | None, groups: tuple[str, ...]) -> PortState:
-    """The port for people; `groups` are the names of its NIC's."""
-    nic = bound.nic
+def describe(
+    bound: Bound, accounts: Mapping[str, str | None], names: Mapping[frozenset[str], tuple[str, ...]]
+) -> PortState:
+    """The port for people; the names of its account and of its NIC's groups are given."""
+    nic, vm = bound.nic, bound.vm
     if nic is None:
         return PortState(name=bound.port.name, ofport=bound.port.ofport, state=bound.state, reason=bound.reason)
     return PortState(
@@ -297,10 +344,10 @@ def describe(bound: Bound, vm: Vm | None, account: Account | None, groups: tuple
         nic=nic.id,
         vm=vm.name if vm else None,
         vmid=nic.vm,
-        account=account.name if account else None,
+        account=accounts[nic.account],
         mac=nic.mac,
         addresses=tuple(map(str, bound.addresses)),
-        groups=groups,
+        groups=names[nic.groups],
     )
 
 

@@ -34,11 +34,16 @@ def _same(one: Iterable[T], other: Iterable[T], most: int) -> int:
     return next(compress(count(), map(is_not, one, other)), most)
 
 
-def changes(old: Mapping[str, T], new: Mapping[str, T]) -> tuple[list[T], list[T]]:
+def exchange(old: Collection[T], new: Collection[T]) -> tuple[list[T], list[T]]:
     """The values that have gone, and those that have come; of a changed one the old and the new object."""
-    was, now = difference(old.values(), new.values())
+    was, now = difference(old, new)
     before, after = set(map(id, was)), set(map(id, now))
     return [one for one in was if id(one) not in after], [one for one in now if id(one) not in before]
+
+
+def changes(old: Mapping[str, T], new: Mapping[str, T]) -> tuple[list[T], list[T]]:
+    """The same of tables' values."""
+    return exchange(old.values(), new.values())
 
 
 class Last(Generic[T]):
@@ -57,6 +62,44 @@ class Last(Generic[T]):
             self._result = self._function(*arguments)
             self._arguments = arguments
         return self._result  # type: ignore[return-value]
+
+
+class Along(Generic[T]):
+    """A function that is called for each value of a sequence, and keeps the results of those that stay.
+
+    It is also given tables, in which it must find what it looks up: so an entry that is new, or gone, concerns no value
+    that has stayed, and only one that differs does.
+    """
+
+    __slots__ = ("_function", "_results", "_tables", "_values")
+
+    def __init__(self, function: Callable[..., T]) -> None:
+        self._function = function
+        self._values: tuple[Any, ...] = ()
+        self._results: tuple[T, ...] = ()
+        self._tables: tuple[Mapping[Any, Any], ...] = ()
+
+    def __call__(self, values: tuple[Any, ...], *tables: Mapping[Any, Any]) -> tuple[T, ...]:
+        """The results in the order of the values; the same objects as before where they are equal."""
+        if len(tables) != len(self._tables) or not all(map(_agree, self._tables, tables)):
+            self._values, self._results = (), ()
+        elif values is self._values:
+            return self._results
+        shorter = min(len(values), len(self._values))
+        start = _same(self._values, values, shorter)
+        end = min(_same(reversed(self._values), reversed(values), shorter), shorter - start)
+        old = self._results[start : len(self._results) - end]
+        made = [self._function(value, *tables) for value in values[start : len(values) - end]]
+        if len(made) == len(old):
+            made = [before if before == now else now for before, now in zip(old, made, strict=True)]
+        self._results = (*self._results[:start], *made, *self._results[len(self._results) - end :])
+        self._values, self._tables = values, tables
+        return self._results
+
+
+def _agree(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> bool:
+    """Whether what both tables have is equal."""
+    return one is other or all(other.get(key, value) == value for key, value in one.items())
 
 
 class Each(Generic[T]):

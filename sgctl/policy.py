@@ -11,18 +11,19 @@ A rule that makes no sense is left out, which allows less and never more, and is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
+from typing import NamedTuple
 
 from flows import inputs
 from flows.inputs import FANOUT_CHUNKS, Bridge, Fanout, Ip, Network, Policy, Port, Segment, Service, Standby, Unit
 from sgctl.binding import Binder, Bound, describe, name_of, parse_address, parse_mac
 from sgctl.identities import Groups, Identities, Numbers
-from sgctl.memo import Each, Last
-from sgctl.model import Account, Group, Nic, Pod, Range, Rule, Vm, Zone
+from sgctl.memo import Along, Each, Last
+from sgctl.model import Account, Group, Nic, Pod, Range, Rule, Zone
 from sgctl.numbers import assign
-from sgctl.world import Decision, PortState, Refusal, State, World
+from sgctl.world import Decision, Refusal, State, World
 
 ICMP = 1
 WITH_PORTS = frozenset({6, 17, 132})
@@ -51,70 +52,80 @@ class Decider:
         self._identities = Identities()
         self._rules = Last(_Rules)
         self._assign, self._assign_identities = Last(assign), Last(assign)
-        self._policies, self._segments, self._ports = Each(_policy), Each(_segment), Each(_port)
-        self._opened, self._inhabited = Last(self._open), Last(_inhabited)
+        self._policies, self._segments, self._ports = Each(_policy), Each(_segment), Along(_entry)
+        self._traits, self._distinct = Along(_traits), Last(_distinct)
         self._bridge, self._chunks, self._fanouts = Last(Bridge), Last(_chunks), Each(Fanout)
-        self._describe, self._described = Each(describe), Last(self._describe_all)
+        self._names, self._describe = Last(_names), Along(describe)
+        self._numbers = Along(_active_number)
 
     def decide(self, world: World) -> Decision:
         """Everything that follows from a world."""
         bound = self._binder.bind(world)
-        policies = self._assign(frozenset(one.nic.groups for one in bound if one.nic and one.state in PLACED))
+        traits = self._distinct(self._traits(bound))
+        placed = [one for one in traits if one.state in PLACED]
+        policies = self._assign(frozenset(one.groups for one in placed))
+        segments = self._segments_of(world, sorted({one.pod for one in placed}))
         rules = self._rules(world.rules, frozenset().union(*policies))
         known = self._identities.follow(world.members, (rules.named("egress"), rules.named("ingress")))
         numbers = self._assign_identities(known[0] | known[1])
         shared = self._policies((groups, (n, groups, rules, *known, numbers)) for groups, n in policies.items())
         refusals = _Refusals(world.refused)
-        kept = refusals.keep(by_owner([self._bridge(_uplinks(world.uplinks, bound), 1, world.limits), *shared]))
-        kept |= refusals.keep(self._identities.peers(numbers))
-        ports = self._opened(bound, policies, world.pods, world.zones, world.ranges)
+        keep = refusals.keep
+        first = by_owner([self._bridge(_uplinks(world.uplinks, bound), 1, world.limits), *shared])
+        ports = dict(filter(None, self._ports(bound, policies, segments)))
         if world.refused:
             bound, ports = refusals.close(bound, ports)
-        kept |= refusals.keep(self._inhabited(ports))
-        fanouts = self._fanouts((chunk, (chunk, open_)) for chunk, open_ in self._chunks(bound).items())
+            traits = _distinct(map(_traits, bound))
+        inhabited = by_owner(segments[pod] for pod in sorted({one.pod for one in traits if one.state is State.ACTIVE}))
+        fanouts = self._fanouts((n, (n, open_)) for n, open_ in self._chunks(self._numbers(bound)).items())
+        peers = self._identities.peers(numbers)
         return Decision(
-            units=kept | ports | by_owner(fanouts),
-            ports=self._described(bound, world.vms, world.accounts, world.groups),
+            units={**keep(first), **keep(peers), **keep(inhabited), **ports, **by_owner(fanouts)},
+            ports=self._describe(bound, *self._names(traits, world.groups, world.accounts)),
             problems=(*_absent(world.uplinks, bound), *rules.problems, *refusals.problems),
             rules=rules.ids,
             policies={number: groups for groups, number in policies.items()},
             identities={number: groups for groups, number in numbers.items()},
         )
 
-    def _open(
-        self,
-        bound: tuple[Bound, ...],
-        policies: Numbers,
-        pods: Mapping[str, Pod],
-        zones: Mapping[str, Zone],
-        ranges: tuple[Range, ...],
-    ) -> dict[str, Unit]:
-        """The units of ports that are open or on standby."""
-        placed = [(one, one.nic) for one in bound if one.nic is not None and one.state in PLACED]
-        ids = sorted({nic.pod for _, nic in placed})
-        made = self._segments((id, _about_pod(pods[id], zones, ranges)) for id in ids)
-        segments = dict(zip(ids, made, strict=True))
-        calls = ((nic.id, (one, nic, policies[nic.groups], segments[nic.pod])) for one, nic in placed)
-        return by_owner(self._ports(calls))
+    def _segments_of(self, world: World, ids: Sequence[str]) -> dict[str, Segment]:
+        """What the ports of each of these pods share."""
+        made = self._segments((id, _about_pod(world.pods[id], world.zones, world.ranges)) for id in ids)
+        return dict(zip(ids, made, strict=True))
 
-    def _describe_all(
-        self,
-        bound: tuple[Bound, ...],
-        vms: Mapping[str, Vm],
-        accounts: Mapping[str, Account],
-        groups: Mapping[str, Group],
-    ) -> tuple[PortState, ...]:
-        names = {
-            ids: tuple(sorted(name_of(id, groups, accounts) for id in ids))
-            for ids in {one.nic.groups for one in bound if one.nic}
-        }
 
-        def about(one: Bound) -> tuple[object, ...]:
-            if (nic := one.nic) is None:
-                return one, None, None, ()
-            return one, vms.get(nic.vm), accounts.get(nic.account), names[nic.groups]
+class _Traits(NamedTuple):
+    """What ports may have in common."""
 
-        return tuple(self._describe((one.port.uuid, about(one)) for one in bound))
+    groups: Groups
+    pod: str
+    account: str
+    state: State
+
+
+def _traits(one: Bound) -> _Traits | None:
+    nic = one.nic
+    return None if nic is None else _Traits(nic.groups, nic.pod, nic.account, one.state)
+
+
+def _distinct(traits: Iterable[_Traits | None]) -> frozenset[_Traits]:
+    return frozenset(filter(None, traits))
+
+
+def _names(
+    traits: Iterable[_Traits], groups: Mapping[str, Group], accounts: Mapping[str, Account]
+) -> tuple[dict[str, str | None], dict[Groups, tuple[str, ...]]]:
+    """The names of accounts and of sets of groups."""
+    owners = {one.account: accounts.get(one.account) for one in traits}
+    sets = {one.groups for one in traits}
+    return (
+        {id: account.name if account else None for id, account in owners.items()},
+        {ids: tuple(sorted(name_of(id, groups, accounts) for id in ids)) for ids in sets},
+    )
+
+
+def _active_number(one: Bound) -> int:
+    return one.number if one.state is State.ACTIVE else 0
 
 
 def by_owner(units: Iterable[Unit]) -> dict[str, Unit]:
@@ -134,12 +145,11 @@ class _Refusals:
         refusal = self._refused.get(unit.owner)
         return refusal.reason if refusal is not None and refusal.unit == unit else ""
 
-    def keep(self, units: Mapping[str, Unit]) -> dict[str, Unit]:
+    def keep(self, units: Mapping[str, Unit]) -> Mapping[str, Unit]:
         """The units that may be tried."""
         reasons = {owner: reason for owner in self._refused.keys() & units.keys() if (reason := self.of(units[owner]))}
         self.problems += [f"{owner}: {reasons[owner]}" for owner in sorted(reasons)]
-        return {owner: unit for owner, unit in units.items() if owner not in reasons} if reasons else dict(units)
-
+        return {owner: unit for owner, unit in units.items() if owner not in reasons} if reasons else units
 
     def close(self, bound: tuple[Bound, ...], units: Mapping[str, Unit]) -> tuple[tuple[Bound, ...], dict[str, Unit]]:
         """The ports without those that the switch would not take."""
@@ -152,16 +162,15 @@ def _closed(one: Bound, reason: str) -> Bound:
     return replace(one, state=State.CLOSED, reason=reason) if reason else one
 
 
-def _inhabited(ports: Mapping[str, Unit]) -> dict[str, Unit]:
-    """The pods of the open ports."""
-    by_identity = {id(port.segment): port.segment for port in ports.values() if isinstance(port, Port)}
-    return by_owner(by_identity.values())
-
-
-def _port(one: Bound, nic: Nic, policy: int, segment: Segment) -> Port | Standby:
-    if one.state is State.STANDBY:
-        return Standby(nic.id, one.number)
-    return Port(nic.id, one.number, _mac(nic), one.addresses, policy, segment)
+def _entry(one: Bound, policies: Numbers, segments: Mapping[str, Segment]) -> tuple[str, Unit] | None:
+    """The unit of a port that is open or on standby, with its owner."""
+    nic = one.nic
+    if nic is None or one.state not in PLACED:
+        return None
+    unit: Unit = Standby(nic.id, one.number)
+    if one.state is State.ACTIVE:
+        unit = Port(nic.id, one.number, _mac(nic), one.addresses, policies[nic.groups], segments[nic.pod])
+    return unit.owner, unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,9 +255,9 @@ def _uplinks(preferred: Iterable[str], bound: Iterable[Bound]) -> tuple[int, ...
     return tuple(usable[name] for name in (*configured, *others))
 
 
-def _absent(preferred: Iterable[str], bound: Iterable[Bound]) -> Iterator[str]:
+def _absent(preferred: Collection[str], bound: Iterable[Bound]) -> Iterator[str]:
     """What is wrong with the uplinks that were named: a misspelt one would silently leave the VMs without a network."""
-    names = {one.port.name for one in bound}
+    names = {one.port.name for one in bound} if preferred else set()
     return (f"uplink {name}: not on the bridge" for name in dict.fromkeys(preferred) if name not in names)
 
 
@@ -316,10 +325,9 @@ def _rule(one: _Allowed, rules: _Rules, known: Iterable[Groups], numbers: Number
     return inputs.Rule(rules.numbers[one.rule.id], one.service, one.cidr, tuple(peers))
 
 
-def _chunks(bound: Iterable[Bound]) -> dict[int, tuple[int, ...]]:
-    """The numbers of the open ports by the part of the fan-out that they are in."""
+def _chunks(numbers: Iterable[int]) -> dict[int, tuple[int, ...]]:
+    """The numbers of the open ports by the part of the fan-out that they are in; 0 is no number."""
     chunks: dict[int, list[int]] = {}
-    for one in bound:
-        if one.state is State.ACTIVE:
-            chunks.setdefault(one.number % FANOUT_CHUNKS, []).append(one.number)
-    return {chunk: tuple(sorted(ports)) for chunk, ports in chunks.items()}
+    for number in sorted(filter(None, numbers)):
+        chunks.setdefault(number % FANOUT_CHUNKS, []).append(number)
+    return {chunk: tuple(ports) for chunk, ports in chunks.items()}

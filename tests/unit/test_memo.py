@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgctl.memo import changes, difference
+from sgctl.memo import Along, changes, difference
 
 POOL = [[number] for number in range(8)]
 """Values of which no two are the same object, so that `is` and equality of their contents agree."""
@@ -44,3 +44,33 @@ def test_one_of_thousands() -> None:
     assert difference(many, [*many, "new"]) == ([], ["new"])
     assert difference(many[1:], many) == ([], ["0"])
     assert difference(many, many) == ([], [])
+
+
+def test_a_function_along_a_sequence_is_called_for_what_differs_only() -> None:
+    called: list[str] = []
+
+    def look_up(key: str, table: dict[str, int]) -> tuple[str, int]:
+        called.append(key)
+        return key, table[key]
+
+    along = Along(look_up)
+    table = {"a": 1, "b": 2, "c": 3, "d": 4}
+    for keys, now, expected in (
+        (("a", "b", "c"), table, ["a", "b", "c"]),
+        (("a", "x", "b", "c"), table | {"x": 9}, ["x"]),
+        (("a", "b", "c"), table, []),
+        (("b", "c"), {"b": 2, "c": 3}, []),
+        (("b", "c", "d"), table, ["d"]),
+        (("b", "c", "d"), table | {"c": 0}, ["b", "c", "d"]),
+        ((), {}, []),
+    ):
+        called.clear()
+        assert along(keys, now) == tuple((key, now[key]) for key in keys)
+        assert called == expected
+
+
+def test_equal_results_along_a_sequence_stay_the_same_objects() -> None:
+    along = Along(lambda value: [value // 10])
+    before = along((1000, 2000, 3000))
+    after = along((1000, int("2001"), 3000))
+    assert all(one is other for one, other in zip(before, after, strict=True))

@@ -16,7 +16,7 @@ from sgctl.world import Decision, Refusal, World
 from tests.unit.test_policy_worlds import BRIDGE, NAMES, worlds
 from tests.unit.worlds import cidr_rule, member, peer_rule, port, uid, world
 
-CHANGING = ("ports", "nics", "groups", "addresses", "rules", "members", "vms", "pods")
+CHANGING = ("ports", "nics", "groups", "addresses", "rules", "members", "vms", "pods", "accounts", "zones", "ranges")
 
 
 @st.composite
