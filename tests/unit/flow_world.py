@@ -16,6 +16,7 @@ from flows.inputs import (
     Limit,
     Limits,
     Moved,
+    Overdrawn,
     Peer,
     Policy,
     Port,
@@ -127,9 +128,11 @@ MOVED: tuple[Unit, ...] = (
         ),
     ),
 )
+#: A VM that has used up its quota of connections.
+GREEDY = Overdrawn("nic9", 9, opened=True, accepted=True)
 FANOUTS = (Fanout(1, (1, 2)), Fanout(7, (3, 4, 5)))
 UNITS: tuple[Unit, ...] = (
-    BRIDGE, POD, OTHER_POD, *PORTS, *SHARED, Standby("nic7", 7), *MOVED, *POLICIES, *PEERS, *FANOUTS,
+    BRIDGE, POD, OTHER_POD, *PORTS, *SHARED, Standby("nic7", 7), *MOVED, GREEDY, *POLICIES, *PEERS, *FANOUTS,
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from flows.flow import Flow
 from flows.inputs import Fanout, Standby, Unit
 from flows.pipeline import build
 from flows.tables import BY_ID
-from tests.unit.flow_world import BLANK, BRIDGE, CLIENT, FAR, MOVED, PEERS, POD, POLICIES
+from tests.unit.flow_world import BLANK, BRIDGE, CLIENT, FAR, GREEDY, MOVED, PEERS, POD, POLICIES
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 UNITS: dict[str, Unit] = {
@@ -32,6 +32,7 @@ UNITS: dict[str, Unit] = {
     "peer": PEERS[1],
     "moved": MOVED[0],
     "resumed": MOVED[1],
+    "overdrawn": GREEDY,
     "fanout": Fanout(1, (1, 2)),
 }
 
