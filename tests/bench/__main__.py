@@ -65,11 +65,11 @@ def measure(kind: type[Fabric], case: Size, repeat: int) -> dict[str, Any]:
     return found
 
 
-def all_of(case: Size, peers: list[str], repeat: int) -> dict[str, Any]:
+def all_of(case: Size, peers: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """One case, of sgctl and of its peers, one after the other."""
-    found = {"case": str(case), **measure(System, case, repeat)}
+    found = {"case": str(case), **measure(System, case, options.repeat)}
     able = [name for name in peers if case.ports <= PEERS[name].most_ports]
-    return found | {"peers": {name: measure(PEERS[name], case, repeat) for name in able}}
+    return found | {"peers": {name: measure(PEERS[name], case, options.peer_repeat) for name in able}}
 
 
 def main() -> None:
@@ -80,12 +80,13 @@ def main() -> None:
     parser.add_argument(
         "--peer", nargs="+", choices=[*PEERS, "installed"], default=[], help="measure these too, in the same run"
     )
+    parser.add_argument("--peer-repeat", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--keep", action="store_true", help="replace only these cases in the output")
     options = parser.parse_args()
     peers = [name for name, kind in PEERS.items() if name in options.peer or _wanted(kind, options.peer)]
     found = {case["case"]: case for case in json.loads(options.output.read_text())["cases"]} if options.keep else {}
-    found |= {str(case): all_of(case, peers, options.repeat) for case in options.cases}
+    found |= {str(case): all_of(case, peers, options) for case in options.cases}
     results = {"machine": machine(), "cases": [found[key] for key in sorted(found, key=_order)]}
     options.output.write_text(json.dumps(results, indent=1) + "\n")
     for name, drawn in picture.pictures(results).items():

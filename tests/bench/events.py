@@ -61,9 +61,9 @@ class Course:
 
     def cold(self) -> None:
         """From one transaction with all NICs and rules to their flows, everything else being up."""
-        samples = list[Sample]()
+        samples, send = list[Sample](), self.fabric.cold(self.size)
         with self.clock.timed(samples, quiet=max(COLD_QUIET, 2 * self.fabric.quiet)):
-            self.fabric.cold(self.size)
+            send()
         self.fabric.finish()
         self.facts["flows"] = self.fabric.flows()
         self._say("cold", samples)

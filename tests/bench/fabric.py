@@ -7,6 +7,7 @@ outside of the measured time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -57,8 +58,8 @@ class Fabric(Hypervisor):
         """Stop and start it, and wait until it is in sync."""
         raise NotImplementedError
 
-    def cold(self, size: Size) -> None:
-        """One transaction: all VMs of this hypervisor in the group `web`, and its rules."""
+    def cold(self, size: Size) -> Callable[[], None]:
+        """What sends one transaction: all VMs of this hypervisor in the group `web`, and its rules."""
         raise NotImplementedError
 
     def add_rule(self, number: int) -> None:

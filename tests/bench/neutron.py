@@ -11,7 +11,9 @@ import json
 import os
 import socket
 import subprocess
+from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +84,14 @@ class Neutron(Fabric):
     def prepare(self, size: Size, spare: int) -> None:
         """As `Fabric`; Neutron's agent knows members when rules name them."""
 
-    def cold(self, size: Size) -> None:
+    def cold(self, size: Size) -> Callable[[], None]:
         """As `Fabric`."""
         near = [Machine("near", number) for number in range(size.ports)]
         far = [Machine("far", number) for number in range(size.members)]
         rules = [[CIDR_PORT + number, cidr(number)] for number in range(size.rules)]
         rules += [[GROUP_PORT + number, ""] for number in range(size.group_rules)]
-        self._do(
-            "cold", devices=[[one.nic, one.mac, one.address] for one in near], rules=rules,
+        return partial(
+            self._do, "cold", devices=[[one.nic, one.mac, one.address] for one in near], rules=rules,
             members=[[one.address, one.mac] for one in far],
         )  # fmt: skip
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -140,7 +142,7 @@ class Ovn(Fabric):
         self.north.transact({"op": "update", "table": "NB_Global", "where": [], "row": {"nb_cfg": self._asked}})
         self.north.wait(lambda: self._central >= self._asked, "ovn-northd has everything", 120)
 
-    def cold(self, size: Size) -> None:
+    def cold(self, size: Size) -> Callable[[], None]:
         """As `Fabric`; who is not let in by a rule is dropped, everything may leave."""
         ports = [self._port(Machine("near", number)) for number in range(size.ports)]
         acls = [self._rule(number) for number in range(size.rules)]
@@ -152,7 +154,11 @@ class Ovn(Fabric):
         acls.append(self._acl("web", "ip", direction="from-lport"))
         names = named(*(port["uuid-name"] for port in ports))
         group = insert("Port_Group", "g", name="web", ports=names, acls=named(*(acl["uuid-name"] for acl in acls)))
-        self.north.transact(*ports, *acls, group, mutate("Logical_Switch", SWITCH, "ports", "insert", names))
+        into = mutate("Logical_Switch", SWITCH, "ports", "insert", names)
+        return partial(self._transact, *ports, *acls, group, into)
+
+    def _transact(self, *operations: Json) -> None:
+        self.north.transact(*operations)
 
     def _port(self, machine: Machine) -> Json:
         both = f"{machine.mac} {machine.address}"

@@ -21,6 +21,7 @@ ALL_NEW = ("switch restart",)
 """Events that begin with a switch that has no flows, and nobody who counts them."""
 SHOWN = ("flows", "floor ms", "switch alone", "agent idle", "api idle", "agent peak", "switch's pause", "audit")
 """Beginnings of the names of facts that are worth a line."""
+ALONE = ("switch alone: port added ms", "switch alone: port removed ms")
 Results = dict[str, Any]
 
 
@@ -59,19 +60,42 @@ def tables(results: Results) -> str:
 
 
 def own(cases: Sequence[Results]) -> str:
-    """Median milliseconds (processor time of all), and what is not time."""
+    """Median milliseconds (processor time of all), and what is not time; flatness is of cases with one group rule."""
+    plain = [case for case in cases if case["case"].count(",") == 2]
     rows = []
     for event in cases[0]["events"]:
-        found = [case["events"][event] for case in cases]
-        cells = [f"{one['wall']:.1f}" + (f" ({one['cpu']:.0f})" if one["cpu"] else "") for one in found]
-        rows.append([event, *cells, _budget(event)])
-        for part in ("from port event", "connected", "lost"):
-            if part in found[0]["parts"]:
-                rows.append([f"… {part}", *(f"{one['parts'][part]:g}" for one in found), ""])
+        rows.append([event, *(_timed(case["events"][event]) for case in cases), _flat(plain, event), _budget(event)])
+        for name, part in _parts(event).items():
+            rows.append([f"… {name}", *(f"{part(case):.1f}" for case in cases), "", ""])
     for fact in cases[0]["facts"]:
         if fact.startswith(SHOWN):
-            rows.append([fact, *(f"{case['facts'][fact]:g}" for case in cases), _budget(fact)])
-    return _table(["", *(case["case"] for case in cases), "budget"], rows)
+            rows.append([fact, *(f"{case['facts'][fact]:g}" for case in cases), "", _budget(fact)])
+    return _table(["", *(case["case"] for case in cases), f"{plain[-1]['case']} / {plain[0]['case']}", "budget"], rows)
+
+
+def _timed(found: Results) -> str:
+    return f"{found['wall']:.1f}" + (f" ({found['cpu']:.0f})" if found["cpu"] else "")
+
+
+def _flat(cases: Sequence[Results], event: str) -> str:
+    first, last = (case["events"][event]["wall"] for case in (cases[0], cases[-1]))
+    return f"{last / first:.1f}" if first else ""
+
+
+def _parts(event: str) -> dict[str, Callable[[Results], float]]:
+    """Lines below an event: name, and the figure of a case."""
+
+    def part(name: str) -> Callable[[Results], float]:
+        return lambda case: float(case["events"][event]["parts"][name])
+
+    def beyond(fact: str) -> Callable[[Results], float]:
+        return lambda case: float(case["events"][event]["wall"] - case["facts"][fact])
+
+    return {
+        "port added": {"from the port's event": part("from port event"), "beyond the switch alone": beyond(ALONE[0])},
+        "port removed": {"beyond the switch alone": beyond(ALONE[1])},
+        "agent restart": {"connected": part("connected"), "datagrams lost": part("lost")},
+    }.get(event, {})
 
 
 def mods(cases: Sequence[Results]) -> str:

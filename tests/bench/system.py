@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import configparser
 import time
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from typing import Any
 
 from sgctl.cli.access import Access
 from sgctl.cli.client import ApiClient, job_of
 from sgctl.dbserver import DatabaseServer
 from sgctl.model import Member, Row, Rule
-from sgctl.store import Database, Delete, Insert
+from sgctl.store import Database, Delete, Insert, Replica
+from sgctl.store.changes import operations
+from sgctl.store.columns import SCHEMA_NAME
 from tests.bench import audit
 from tests.bench.cloud import (
     CIDR_PORT,
@@ -30,6 +33,7 @@ from tests.bench.cloud import (
 )
 from tests.bench.fabric import Fabric, Restart
 from tests.bench.hypervisor import PATIENCE
+from tests.bench.ovsdb import Json, Ovsdb
 from tests.bench.process import Process
 from tests.functional.vswitch_sandbox import eventually, free_port
 
@@ -54,7 +58,7 @@ class System(Fabric):
             "sgctl.agent", f"--host={audit.HOST}", f"--ovsdb-connection={self.sandbox.connection}",
             f"--ofp-tcp-listen-port={free_port()}",
         )  # fmt: skip
-        self.database = stack.enter_context(Database(self.server.remote))
+        self._database = stack.enter_context(closing(Ovsdb(self.directory / "sg.sock", SCHEMA_NAME)))
         self._client = self._first_admin()
         self.place = self._found()
         self._asked: dict[str, Any] = {}
@@ -83,10 +87,10 @@ class System(Fabric):
         self._authorize("more", "udp", MORE_PORT, "0.0.0.0/0")
         self.finish()
 
-    def cold(self, size: Size) -> None:
+    def cold(self, size: Size) -> Callable[[], None]:
         """As `Fabric`."""
         rows = [row for number in range(size.ports) for row in Machine("near", number).rows(self.place, "web")]
-        self.write([*rows, *rule_rows(self.place, size)])
+        return partial(self._transact, *operations([Insert(row) for row in (*rows, *rule_rows(self.place, size))]))
 
     def add_rule(self, number: int) -> None:
         """As `Fabric`."""
@@ -118,7 +122,7 @@ class System(Fabric):
 
     def remove_rule_row(self, number: int) -> None:
         """As `Fabric`."""
-        self.database.write([Delete(Rule, cidr_rule(self.place, number).id)], deadline=PATIENCE)
+        self._transact(*operations([Delete(Rule, cidr_rule(self.place, number).id)]))
 
     def join_row(self, machine: Machine) -> None:
         """As `Fabric`."""
@@ -126,7 +130,7 @@ class System(Fabric):
 
     def leave_row(self, machine: Machine) -> None:
         """As `Fabric`."""
-        self.database.write([Delete(Member, machine.member(self.place, "sources").id)], deadline=PATIENCE)
+        self._transact(*operations([Delete(Member, machine.member(self.place, "sources").id)]))
 
     def deploy(self, machine: Machine) -> None:
         """As `Fabric`."""
@@ -154,7 +158,15 @@ class System(Fabric):
 
     def audit(self, size: Size) -> dict[str, float]:
         """As `Fabric`."""
-        return audit.audit(self, self.database.replica, size)
+        with self.replica() as replica:
+            return audit.audit(self, replica, size)
+
+    @contextmanager
+    def replica(self) -> Iterator[Replica]:
+        """All that is in the database, in this process; nobody follows it while events are measured."""
+        with Database(self.server.remote) as database:
+            eventually(lambda: database.replica.insync, PATIENCE)
+            yield database.replica
 
     def _authorize(self, group: str, protocol: str, port: int, source: str) -> None:
         self._ask(
@@ -215,7 +227,10 @@ class System(Fabric):
 
     def write(self, rows: Iterable[Row]) -> None:
         """One transaction with new rows."""
-        self.database.write([Insert(row) for row in rows], deadline=PATIENCE)  # type: ignore[arg-type]
+        self._transact(*operations([Insert(row) for row in rows]))
+
+    def _transact(self, *todo: Json) -> None:
+        self._database.transact(*todo)
 
     def pids(self) -> dict[str, int]:
         """All processes by what they are."""

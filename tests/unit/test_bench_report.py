@@ -13,13 +13,14 @@ CPU = {"agent": 2.0, "api": 1.0}
 
 
 def events(walls: dict[str, float]) -> dict[str, Any]:
-    return {name: report.summary([Sample(wall, CPU, {"added": 2})]) for name, wall in walls.items()}
+    parts = {"from port event": 1.0}
+    return {name: report.summary([Sample(wall, CPU, {"added": 2}, parts)]) for name, wall in walls.items()}
 
 
 def results() -> dict[str, Any]:
     ours = dict.fromkeys(picture.FLAT, 5.0) | {"rule added, no API": 4.0}
     theirs = dict.fromkeys(picture.FLAT, 50.0)
-    facts = {"flows": 100.0, "agent peak MiB": 50.0, "api peak MiB": 50.0}
+    facts = {"flows": 100.0, "agent peak MiB": 50.0, "api peak MiB": 50.0} | dict.fromkeys(report.ALONE, 2.0)
     peer = {"events": events(theirs), "facts": facts | {"flows": 420.0}}
     sizes = ("10,10,100", "500,20,2000")
     return {"cases": [{"case": one, "events": events(ours), "facts": facts, "peers": {"ovn": peer}} for one in sizes]}
@@ -37,8 +38,12 @@ def test_summary_is_the_median() -> None:
 
 def test_own_figures_have_their_budgets() -> None:
     table = report.own(results()["cases"])
-    assert row(table, "rule added") == ["5.0 (3)", "5.0 (3)", "10"]
-    assert row(table, "agent peak MiB") == ["50", "50", "100"]
+    assert row(table, "rule added") == ["5.0 (3)", "5.0 (3)", "1.0", "10"]
+    assert row(table, "agent peak MiB") == ["50", "50", "", "100"]
+
+
+def test_a_port_is_shown_beside_what_the_switch_takes_alone() -> None:
+    assert row(report.own(results()["cases"]), "… beyond the switch alone")[:2] == ["3.0", "3.0"]
 
 
 def test_flow_mods_of_peers_stand_beside() -> None:
