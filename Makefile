@@ -59,6 +59,7 @@ clients: setup  ## the API tried by other people's clients, Ansible among them (
 
 bench: setup  ## how fast it is, beside its peers where they are installed: tests/bench/README.md
 	$(PYTHON) -W ignore -m tests.bench --peer installed
+	$(PYTHON) -W ignore -m tests.bench.wire
 	$(PYTHON) -W ignore -m tests.bench.bench_api
 
 lint: setup  ## ruff, mypy, shellcheck

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import pytest
@@ -98,6 +99,14 @@ def test_a_term_is_osken_s(field: MatchField, data: st.DataObject) -> None:
     term = data.draw(terms(field))
     flow = Flow(3, 4, Match((term,)), (), cookie=9)
     assert encode.flow_mod(flow, 7) == osken_flow_mod(flow, osken_match(term), [])
+
+
+@given(st.lists(st.sampled_from(KNOWN), unique=True).flatmap(lambda some: st.tuples(*map(terms, some))))
+def test_a_match_is_all_its_terms(some: tuple[Term, ...]) -> None:
+    entries = b"".join(map(encode.term, some))
+    size = 4 + len(entries)
+    expected = struct.pack("!HH", 1, size) + entries + bytes(-size % 8)
+    assert encode.match(Match(some)) == expected
 
 
 @pytest.mark.parametrize(
