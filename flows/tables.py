@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from flows import fields as f
 from flows.fields import Bits, MatchField
 
+_TREES = {f.IPV6_SRC: "ipv6_src", f.IPV6_DST: "ipv6_dst", f.IPV4_SRC: "ip_src", f.IPV4_DST: "ip_dst"}
+_MOST_TREES = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -38,6 +41,16 @@ class Table:
     to: tuple[str, ...]
     miss: str
 
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The addresses for which the switch should keep prefix trees here, by their names in ovs-vswitchd.conf.db(5).
+
+        Without one, a packet's cached flow has the whole address wherever any flow looks at a bit of it, so that each
+        client has a cached flow of its own; by default there are trees for IPv4 only. Open vSwitch 3.1 allows three:
+        guards that look at all four look at an IPv4 destination only where the source is one that they guard.
+        """
+        return tuple(name for field, name in _TREES.items() if field in self.match)[:_MOST_TREES]
+
 
 def _table(
     number: int,
@@ -55,6 +68,7 @@ def _table(
 
 _SENDER = (f.SRC_PORT, f.SRC_LOCAL)
 _IP = (f.ETH_TYPE, f.IP_PROTO, f.IPV4_SRC, f.IPV4_DST, f.IPV6_SRC, f.IPV6_DST)
+_ASKED = (f.ETH_TYPE, f.IP_PROTO, f.IPV4_DST, f.IPV6_SRC, f.IPV6_DST)
 _UDP = (f.IP_FRAG, f.UDP_SRC, f.UDP_DST)
 _ICMPV6 = (f.IP_FRAG, f.IP_TTL, f.ICMPV6_TYPE, f.ICMPV6_CODE)
 _PORTS = (f.TCP_DST, f.UDP_SRC, f.UDP_DST, f.SCTP_DST)
@@ -73,7 +87,7 @@ SOURCE_GUARD = _table(
     10,
     "SOURCE_GUARD",
     "May this VM send from this address?",
-    match=(*_IP, *_UDP, f.ICMPV6_TYPE, f.ARP_OP, f.ARP_SPA),
+    match=(f.ETH_TYPE, f.IP_PROTO, f.IPV4_SRC, f.IPV4_DST, f.IPV6_SRC, *_UDP, f.ICMPV6_TYPE, f.ARP_OP, f.ARP_SPA),
     reads=_SENDER,
     to=("LOCATE",),
     miss="protocol not guarded",
@@ -109,7 +123,7 @@ SERVICES = _table(
     40,
     "SERVICES",
     "ARP, neighbour discovery, DHCP and router advertisements leave the path of ordinary packets; broadcasts end here.",
-    match=(f.ETH_DST, *_IP, *_UDP, *_ICMPV6, f.ARP_OP),
+    match=(f.ETH_DST, *_ASKED, *_UDP, *_ICMPV6, f.ARP_OP),
     reads=(*_SENDER, f.DST_LOCAL, f.OUT_PORT, f.SRC_POD, f.DST_POD),
     writes=(f.CHUNK,),
     to=("ND_GUARD", "NEIGHBOUR", "FANOUT", "DELIVER", "DESTINATION"),
@@ -163,7 +177,7 @@ DESTINATION = _table(
     100,
     "DESTINATION",
     "Does the destination address belong to the destination MAC, and is it one that VMs may send to?",
-    match=_IP,
+    match=_ASKED,
     reads=(f.SRC_LOCAL, f.DST_LOCAL, f.OUT_PORT, f.SRC_POD),
     to=("CONNTRACK",),
     miss="address not behind this MAC",
@@ -291,10 +305,7 @@ COMMIT = _table(
     "COMMIT",
     "Remember the connection: which ends accepted it, and by which rules.",
     match=(f.CT_STATE, f.ETH_TYPE),
-    reads=(
-        f.SRC_LOCAL, f.DST_LOCAL, f.OUT_PORT, f.RECEIVER_RESUMES, f.RESPONDER_OK, f.MARKS, f.EGRESS_RULE,
-        f.INGRESS_RULE,
-    ),
+    reads=(f.SRC_LOCAL, f.DST_LOCAL, f.OUT_PORT, f.RESPONDER_OK, f.EGRESS_RULE, f.INGRESS_RULE),
     writes=(f.ORIGIN_OK, f.RESPONDER_OK, f.MARKS, f.LABEL_EGRESS, f.LABEL_INGRESS),
     to=("OUTPUT",),
     miss="not tracked",

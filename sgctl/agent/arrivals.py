@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from threading import Event
 from time import time
 
-from flows.inputs import Bridge, Connection, Moved, Port, Resumed, Standby, Unit
+from flows.inputs import Bridge, Connection, Moved, Port, Resumed, Standby
 from sgctl.handover import Carried, carried, echoes, spans, unpack
 from sgctl.model import Cut, Handover
 from sgctl.numbers import number
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.store import Changes, Replica
-from sgctl.world import Brought, Decision, Refusal
+from sgctl.world import Brought, Decision
 
 LOG = logging.getLogger(__name__)
 ZONE = Bridge(()).zone
@@ -154,14 +154,16 @@ class Arrivals:
         return max(0.1, min(ends) - time()) if ends else math.inf
 
 
-def carry(decision: Decision, brought: Brought, refused: Mapping[str, Refusal]) -> Decision:
+def carry(decision: Decision, brought: Brought) -> Decision:
     """The decision with what the NICs of open and waiting ports bring along."""
-    return decision.plus(_carried(decision, brought), refused) if brought else decision
-
-
-def _carried(decision: Decision, brought: Brought) -> Iterator[Unit]:
+    if not brought:
+        return decision
+    units = dict(decision.units)
     for unit in decision.units.values():
         if isinstance(unit, Port | Standby) and (spans := brought.get(unit.nic)):
-            yield Moved(unit.nic, unit.number)
+            moved = Moved(unit.nic, unit.number)
+            units[moved.owner] = moved
             for until, connections in spans.items():
-                yield Resumed(unit.nic, unit.number, until, connections)
+                resumed = Resumed(unit.nic, unit.number, until, connections)
+                units[resumed.owner] = resumed
+    return replace(decision, units=units) if len(units) > len(decision.units) else decision

@@ -25,6 +25,7 @@ class LocalBridge:
         self._wanted = BridgeSettings(
             controller=settings.controller,
             tables={table.id: table.name for table in TABLES},
+            prefixes={table.id: table.prefixes for table in TABLES if table.prefixes},
             timeouts=settings.protection.timeouts,
         )
         self._switch = LocalSwitch(settings.ovsdb_connection, settings.bridge, on_fault=fatal)

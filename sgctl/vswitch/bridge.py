@@ -19,6 +19,7 @@ from sgctl.vswitch.zones import put_timeouts, take_timeouts
 
 OPENFLOW = "OpenFlow14"
 RESTORE = "sgctl-restore"
+RESTORE_PREFIXES = "sgctl-restore-prefixes"
 IN_BAND = "disable-in-band"
 DATAPATH_ID = "datapath-id"
 
@@ -28,6 +29,7 @@ class BridgeSettings:
     """What sgctl needs of its bridge.
 
     controller: where the agent listens, for example ``tcp:127.0.0.1:6653``.  tables: names of flow tables.
+    prefixes: by table, the address fields for which the switch keeps prefix trees, instead of ip_dst and ip_src only.
     inactivity_probe: milliseconds of silence after which the switch asks whether the agent is alive, and again until it
     connects anew; max_backoff: milliseconds between its attempts.
     packet_in_rate, packet_in_burst: how many packets a second it shows to the agent.
@@ -37,6 +39,7 @@ class BridgeSettings:
 
     controller: str
     tables: Mapping[int, str] = field(default_factory=dict)
+    prefixes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     inactivity_probe: int = 10_000
     max_backoff: int = 1_000
     packet_in_rate: int = 200
@@ -110,6 +113,7 @@ class Prepare(_BridgeCommand):
     def change(self, txn: Any, bridge: Any) -> None:
         """Remember what was there, then set what differs."""
         self.put_key(bridge, "external_ids", RESTORE, self._memory(bridge))
+        self.put_key(bridge, "external_ids", RESTORE_PREFIXES, self._prefixes(bridge))
         self.put(bridge, "fail_mode", ["secure"])
         # With in-band control the switch has hidden flows that let the controller's traffic pass.
         self.put_key(bridge, "other_config", IN_BAND, "true")
@@ -138,6 +142,15 @@ class Prepare(_BridgeCommand):
             row = txn.insert(self.api.idl.tables["Flow_Table"])
             bridge.setkey("flow_tables", number, row)
         self.put(row, "name", [name])
+        if number in self.settings.prefixes:
+            self.put(row, "prefixes", sorted(self.settings.prefixes[number]))
+
+    def _prefixes(self, bridge: Any) -> str:
+        """What tables that are not ours had before; those that have been added since join what was known."""
+        before = _recall_prefixes(bridge)
+        for number, row in bridge.flow_tables.items():
+            before.setdefault(str(number), sorted(row.prefixes))
+        return json.dumps(before, sort_keys=True)
 
     def _memory(self, bridge: Any) -> str:
         """What release needs to know: from the first time, and the names of tables added since."""
@@ -174,12 +187,15 @@ class Release(_BridgeCommand):
         self.put(bridge, "protocols", memory["protocols"])
         for key in (IN_BAND, DATAPATH_ID):
             self.put_key(bridge, "other_config", key, memory[key])
+        prefixes = _recall_prefixes(bridge)
         for number, name in memory["tables"].items():
             if name is None:
                 self.put_key(bridge, "flow_tables", int(number), None)
             elif int(number) in bridge.flow_tables:
                 self.put(bridge.flow_tables[int(number)], "name", name)
-        self.put_key(bridge, "external_ids", RESTORE, None)
+                self.put(bridge.flow_tables[int(number)], "prefixes", prefixes.get(number, []))
+        for key in (RESTORE, RESTORE_PREFIXES):
+            self.put_key(bridge, "external_ids", key, None)
         for row in self.api.idl.tables["Open_vSwitch"].rows.values():
             row.increment("next_cfg")
 
@@ -196,3 +212,12 @@ def _recall(bridge: Any) -> dict[str, Any] | None:
         return None
     expected = {"fail_mode", "controllers", "protocols", IN_BAND, DATAPATH_ID, "tables"}
     return memory if isinstance(memory, dict) and set(memory) == expected else None
+
+
+def _recall_prefixes(bridge: Any) -> dict[str, list[str]]:
+    """Of tables that were there before `Prepare`; none if somebody has spoilt it."""
+    try:
+        memory = json.loads(bridge.external_ids.get(RESTORE_PREFIXES, "{}"))
+    except ValueError:
+        return {}
+    return memory if isinstance(memory, dict) else {}

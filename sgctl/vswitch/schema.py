@@ -68,7 +68,7 @@ _COLUMNS: dict[str, dict[str, Any]] = {
     "Datapath": {"ct_zones": _ZONES},
     "CT_Zone": {"timeout_policy": _POLICY, "external_ids": _MAP},
     "CT_Timeout_Policy": {"timeouts": _TIMEOUTS},
-    "Flow_Table": {"name": _optional("string")},
+    "Flow_Table": {"name": _optional("string"), "prefixes": _set("string")},
 }
 
 

@@ -20,10 +20,13 @@ from flows import headers, text
 from flows.fields import CT_STATES
 from flows.flow import Flow
 from flows.packet import Packet
+from flows.tables import TABLES
 from flows.trace import Walk
 from tests.functional.vswitch_sandbox import Sandbox
 
 BRIDGE = "br0"
+PREFIXES = {table.id: table.prefixes for table in TABLES if table.prefixes}
+"""As the agent sets them."""
 _PATIENCE = 10.0
 #: So many commands the main loop answers before it takes one frame from each port.
 _COMMANDS_PER_ROUND = 10
@@ -87,6 +90,7 @@ class DummySwitch:
             add += ["--", "add-port", BRIDGE, f"p{port}", "--", "set", "interface", f"p{port}", "type=dummy"]
             add += [f"ofport_request={port}", f"options:tx_pcap={self._pcap(port)}"]
         self._sandbox.run("ovs-vsctl", f"--db={self._sandbox.connection}", *add)
+        self._sandbox.set_prefixes(BRIDGE, PREFIXES)
 
     def _pcap(self, port: int) -> Path:
         return self._sandbox.directory / f"p{port}.pcap"

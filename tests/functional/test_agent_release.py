@@ -47,6 +47,8 @@ def enforced(rig: Rig) -> Manager:
     rig.sandbox.ofctl("add-meter", BRIDGE, "meter=2,kbps,burst,stats,bands=type=drop,rate=10,burst_size=20")
     rig.sandbox.ofctl("add-flow", BRIDGE, FOREIGN.replace(" actions", ",actions"))
     assert len(flows(rig)) > 50
+    trees = rig.sandbox.vsctl("--bare", "--columns=prefixes", "find", "Flow_Table", "name=DESTINATION")
+    assert trees == "ip_dst ipv6_dst ipv6_src"
     return agent
 
 

@@ -28,8 +28,7 @@ def measured() -> Iterator[tuple[System, dict[str, list[Sample]]]]:
 
 
 def audited(system: System) -> None:
-    with system.replica() as replica:
-        audit.compare(system, audit.desired(system, replica))
+    audit.compare(system, audit.desired(system, system.database.replica))
 
 
 def test_events_are_measured(measured: tuple[System, dict[str, list[Sample]]]) -> None:

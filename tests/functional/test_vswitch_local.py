@@ -163,18 +163,28 @@ def named_tables(sandbox: Sandbox) -> str:
     return tables.replace('"', "(", 1).replace('"', ")", 1) if "CLASSIFIER" in tables else ""
 
 
+def trees_of(sandbox: Sandbox, table: str) -> str:
+    return sandbox.vsctl("--bare", "--columns=prefixes", "find", "Flow_Table", f"name={table}")
+
+
 def test_release_puts_back_what_was_there(sandbox: Sandbox, watch: Watch) -> None:
-    table = ("--id=@t", "create", "Flow_Table", "name=theirs", "flow_limit=1000")
+    table = ("--id=@t", "create", "Flow_Table", "name=theirs", "flow_limit=1000", "prefixes=tun_id")
     sandbox.vsctl("set-controller", "br0", "tcp:127.0.0.1:1", "--", "set", "Bridge", "br0", "fail_mode=standalone")
     sandbox.vsctl("--", *table, "--", "set", "Bridge", "br0", "flow_tables:10=@t")
     columns = ("fail_mode", "other_config", "external_ids", "protocols", "flow_tables")
     before = [get(sandbox, "Bridge", "br0", column) for column in columns]
     eventually(lambda: watch.local.prepare(SETTINGS))
-    assert watch.local.prepare(BridgeSettings(controller="tcp:127.0.0.1:2", tables={0: "A", 10: "B", 20: "C"}))
+    trees = {10: ("ipv6_src", "ip_src"), 20: ("ipv6_dst",)}
+    settings = BridgeSettings(controller="tcp:127.0.0.1:2", tables={0: "A", 10: "B", 20: "C"}, prefixes=trees)
+    assert watch.local.prepare(settings)
+    eventually(lambda: not watch.local.prepare(settings))
+    assert trees_of(sandbox, "A") == "" and trees_of(sandbox, "B") == "ip_src ipv6_src"
+    assert trees_of(sandbox, "C") == "ipv6_dst"
     assert watch.local.release()
     assert [get(sandbox, "Bridge", "br0", column) for column in columns] == before
     assert sandbox.vsctl("get-controller", "br0") == "tcp:127.0.0.1:1"
     assert sandbox.vsctl("--bare", "--columns=name", "list", "Flow_Table") == "theirs"
+    assert trees_of(sandbox, "theirs") == "tun_id"
     assert not watch.local.release()
 
 
