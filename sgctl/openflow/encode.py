@@ -124,7 +124,8 @@ def match(of: Match) -> bytes:
         return _ANY
     fields, values, masks = zip(*of.terms)  # noqa: B905 - all are triples, and `strict` would cost a sixth
     constant, shifts, size = _template(fields, masks)
-    return sum(map(lshift, values, shifts), constant).to_bytes(size, "big")
+    whole: int = sum(map(lshift, values, shifts), constant)
+    return whole.to_bytes(size, "big")
 
 
 @lru_cache(maxsize=1 << 12)
