@@ -275,5 +275,21 @@ class Fanout:
         return f"fanout/{self.chunk}"
 
 
-Unit: TypeAlias = Bridge | Segment | Port | Shared | Standby | Moved | Resumed | Policy | Peer | Fanout
+@dataclass(frozen=True, slots=True)
+class Overdrawn:
+    """A port whose NIC has more connections than its quota: of those that it opened, of those that it accepted from
+    outside, or of both."""
+
+    nic: str
+    number: int
+    opened: bool
+    accepted: bool
+
+    @property
+    def owner(self) -> str:
+        """The owner of the flows that let no more begin."""
+        return f"quota/{self.nic}"
+
+
+Unit: TypeAlias = Bridge | Segment | Port | Shared | Standby | Moved | Resumed | Overdrawn | Policy | Peer | Fanout
 """Anything that owns flows."""

@@ -15,9 +15,21 @@ from collections.abc import Iterator
 
 from flows.bands import Band
 from flows.flow import Flow
-from flows.inputs import Bridge, Fanout, Moved, Peer, Policy, Port, Resumed, Segment, Shared, Standby, Unit
+from flows.inputs import Bridge, Fanout, Moved, Overdrawn, Peer, Policy, Port, Resumed, Segment, Shared, Standby, Unit
 from flows.make import drop
-from flows.stages import classifier, connections, guards, neighbours, output, peers, place, resumed, rules, services
+from flows.stages import (
+    classifier,
+    connections,
+    guards,
+    neighbours,
+    output,
+    peers,
+    place,
+    quotas,
+    resumed,
+    rules,
+    services,
+)
 from flows.tables import TABLES
 
 
@@ -53,6 +65,8 @@ def _flows(unit: Unit, bridge: Bridge) -> Iterator[Flow]:
             yield from resumed.moved_flows(unit, bridge)
         case Resumed():
             yield from resumed.resumed_flows(unit)
+        case Overdrawn():
+            yield from quotas.overdrawn_flows(unit, bridge)
         case Standby():
             yield from classifier.standby_flows(unit, bridge)
         case Policy():

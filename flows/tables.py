@@ -305,7 +305,10 @@ COMMIT = _table(
     "COMMIT",
     "Remember the connection: which ends accepted it, and by which rules.",
     match=(f.CT_STATE, f.ETH_TYPE),
-    reads=(f.SRC_LOCAL, f.DST_LOCAL, f.OUT_PORT, f.RESPONDER_OK, f.EGRESS_RULE, f.INGRESS_RULE),
+    reads=(
+        f.SRC_LOCAL, f.DST_LOCAL, f.OUT_PORT, f.RECEIVER_RESUMES, f.RESPONDER_OK, f.MARKS, f.EGRESS_RULE,
+        f.INGRESS_RULE,
+    ),
     writes=(f.ORIGIN_OK, f.RESPONDER_OK, f.MARKS, f.LABEL_EGRESS, f.LABEL_INGRESS),
     to=("OUTPUT",),
     miss="not tracked",

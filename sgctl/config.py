@@ -13,10 +13,9 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from flows.inputs import Limits
 from sgctl.configfile import PROJECT, OptionError, check_keys, read
 from sgctl.dbfile import Member
-from sgctl.protection import Protection, ProtectionError, limit, timeouts
+from sgctl.protection import Protection, ProtectionError, protection
 from sgctl.tls import Tls
 
 PROGRAM = "sgctl-manager"
@@ -117,6 +116,13 @@ OPTIONS = (
     ),
     cfg.IntOpt(
         "ct-limit", default=1_000_000, min=0, max=0xFFFFFFFF, help="Most connections of the bridge (0: no limit)."
+    ),
+    cfg.StrOpt(
+        "max-connections-per-nic",
+        default="5%",
+        help="Connections that each NIC may have opened, and as many from outside that it may have accepted, while "
+        "more than half of --ct-limit is in use; the quota shrinks as the rest does (NUMBER, or NUMBER% of "
+        "--ct-limit; 0: no quota).",
     ),
     cfg.DictOpt(
         "ct-timeouts",
@@ -287,24 +293,10 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         ofp_port=conf.ofp_ssl_listen_port if ofp_tls else conf.ofp_tcp_listen_port,
         ofp_tls=ofp_tls is not None,
         verbose=conf.verbose,
-        protection=_protection(conf),
+        protection=protection(conf),
     )
     _check(settings)
     return settings
-
-
-def _protection(conf: cfg.ConfigOpts) -> Protection:
-    return Protection(
-        limits=Limits(
-            connections=limit("--limit-connections", conf.limit_connections),
-            fragments=limit("--limit-fragments", conf.limit_fragments),
-            frames=limit("--limit-frames", conf.limit_frames),
-        ),
-        connections=conf.ct_limit,
-        timeouts=timeouts("--ct-timeouts", conf.ct_timeouts),
-        audit=conf.audit_interval,
-        remove_foreign=conf.remove_foreign_flows,
-    )
 
 
 def _rundir(connection: str) -> Path:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from flows.inputs import Limit, Limits
 from sgctl.errors import SgctlError
@@ -30,15 +31,33 @@ class ProtectionError(SgctlError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protection:
     """limits: of each port.  connections: most entries of the bridge's conntrack zone, 0: as many as there is room for.
+    quota: most of them that each NIC may have opened, and have accepted from outside; 0: no such bound.
     timeouts: seconds by Open vSwitch's names.  audit: seconds between audits, 0: none.  remove_foreign: audits remove
     flows that are not sgctl's.
     """
 
     limits: Limits = field(default_factory=Limits)
     connections: int = 0
+    quota: int = 0
     timeouts: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     audit: int = 0
     remove_foreign: bool = False
+
+
+def protection(conf: Any) -> Protection:
+    """What options say, by the attributes of `conf`; raises ProtectionError."""
+    return Protection(
+        limits=Limits(
+            connections=limit("--limit-connections", conf.limit_connections),
+            fragments=limit("--limit-fragments", conf.limit_fragments),
+            frames=limit("--limit-frames", conf.limit_frames),
+        ),
+        connections=conf.ct_limit,
+        quota=quota("--max-connections-per-nic", conf.max_connections_per_nic, conf.ct_limit),
+        timeouts=timeouts("--ct-timeouts", conf.ct_timeouts),
+        audit=conf.audit_interval,
+        remove_foreign=conf.remove_foreign_flows,
+    )
 
 
 def limit(option: str, text: str) -> Limit | None:
@@ -48,6 +67,16 @@ def limit(option: str, text: str) -> Limit | None:
         raise ProtectionError(f"{option} {text}: must be RATE or RATE:BURST, in packets per second and packets")
     rate = int(found[1])
     return Limit(rate, int(found[2] or rate)) if rate else None
+
+
+def quota(option: str, text: str, of: int) -> int:
+    """A number of connections from ``NUMBER``, or ``NUMBER%`` of `of`; raises ProtectionError."""
+    number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
+    if not (number.isascii() and number.isdigit()) or int(number) > (100 if percent else 0xFFFFFFFF):
+        raise ProtectionError(f"{option} {text}: must be a number of connections, or a part such as 5%")
+    if int(number) and not percent and not of:
+        raise ProtectionError(f"{option} {text}: needs a limit of all connections (--ct-limit)")
+    return int(number) * of // 100 if percent else int(number)
 
 
 def timeouts(option: str, given: Mapping[str, str]) -> Mapping[str, int]:

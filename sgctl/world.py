@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias, TypeVar
 
@@ -31,6 +31,25 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Overdraft:
+    """Of which connections a NIC has more than its quota: those that it opened, those accepted from outside."""
+
+    opened: bool
+    accepted: bool
+
+    @property
+    def ways(self) -> tuple[bool, bool]:
+        """Both."""
+        return self.opened, self.accepted
+
+    @property
+    def reason(self) -> str:
+        """What of it, for people."""
+        ways = {(True, False): "opens no more", (False, True): "accepts no more from outside"}
+        return f"more connections than its quota: {ways.get(self.ways, 'opens and accepts no more')}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """All that the flows of one hypervisor depend on.
 
@@ -38,7 +57,7 @@ class World:
     of preference.  live: other hypervisors that are alive.  claimed: NICs that this hypervisor takes over, because
     their guests have spoken here, while the database may still name another.  refused: units that the switch
     would not take, by owner.  brought: by NIC, the connections that it brings along from other hypervisors.
-    limits: what each port may use of what all share.
+    limits: what each port may use of what all share.  overdrafts: NICs that have used more of it than their quota.
     The rest are the rows of the SG database that these ports concern.
     """
 
@@ -50,6 +69,7 @@ class World:
     refused: Mapping[str, Refusal] = field(default_factory=dict)
     brought: Brought = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    overdrafts: Mapping[str, Overdraft] = field(default_factory=dict)
     accounts: Mapping[str, Account] = field(default_factory=dict)
     zones: Mapping[str, Zone] = field(default_factory=dict)
     pods: Mapping[str, Pod] = field(default_factory=dict)
@@ -102,3 +122,16 @@ class Decision:
     rules: Mapping[int, str] = field(default_factory=dict)
     policies: Mapping[int, frozenset[str]] = field(default_factory=dict)
     identities: Mapping[int, frozenset[str]] = field(default_factory=dict)
+
+    def plus(self, units: Iterable[Unit], refused: Mapping[str, Refusal]) -> Decision:
+        """The decision with more units; those that the switch would not take are problems."""
+        more, problems = {}, []
+        for unit in units:
+            refusal = refused.get(unit.owner)
+            if refusal is not None and refusal.unit == unit:
+                problems.append(f"{unit.owner}: {refusal.reason}")
+            else:
+                more[unit.owner] = unit
+        if not more and not problems:
+            return self
+        return replace(self, units={**self.units, **more}, problems=(*self.problems, *problems))

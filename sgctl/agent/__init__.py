@@ -6,6 +6,7 @@
     moves     NICs that come and go
     arrivals  the connections that NICs bring along from other hypervisors
     handover  those that they take along to others
+    quota     whose connections are too many
     cuts      connections that end with the rules that had admitted them
     report    what the database is told
     admin     /admin, health and metrics over HTTP
@@ -25,6 +26,7 @@ from sgctl.agent.gather import Gatherer
 from sgctl.agent.handover import Handovers
 from sgctl.agent.local import LocalBridge
 from sgctl.agent.metrics import Metrics
+from sgctl.agent.quota import Quotas
 from sgctl.agent.report import Reporter
 from sgctl.agent.writer import Writer
 from sgctl.bridgelock import lock_bridge
@@ -50,7 +52,8 @@ class Agent(BridgeApp):
         reader = ConntrackReader(settings.rundir, settings.bridge)
         arrivals = Arrivals(settings.host, sgctl.database.replica, reader)
         forgetter = Forgetter(ConntrackReader(settings.rundir, settings.bridge))
-        self._writer = Writer(gatherer, self._local, metrics, arrivals, forgetter)
+        self._quotas = Quotas(settings.protection, ConntrackReader(settings.rundir, settings.bridge), metrics)
+        self._writer = Writer(gatherer, self._local, metrics, arrivals, forgetter, self._quotas)
         cuts = Cuts(sgctl.database.replica, reader)
         self._reporter = Reporter(settings, sgctl.database, gatherer, self._writer, cuts)
         self._handovers = Handovers(settings.host, sgctl.database, self._writer, arrivals, reader)
@@ -62,13 +65,16 @@ class Agent(BridgeApp):
         self._admin.listen()
         thread = super().start()
         self._services.database.replica.on_change(self._writer.wake)
-        runs = (self._admin.serve, self._writer.run, self._audit, self._reporter.run, self._handovers.run)
+        runs = (self._admin.serve, self._writer.run, self._audit, self._count, self._reporter.run, self._handovers.run)
         self._loops = [self._services.spawn(run) for run in runs]
         self._local.start(self._writer.wake)
         return thread
 
     def _audit(self) -> None:
         self._writer.audit.run(self._writer.in_force, self._writer.wake)
+
+    def _count(self) -> None:
+        self._quotas.run(lambda: self._writer.applied, self._writer.wake)
 
     def close(self) -> None:
         """Stop; the switch keeps its flows and goes on enforcing them."""

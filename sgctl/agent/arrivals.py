@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from threading import Event
 from time import time
 
-from flows.inputs import Bridge, Connection, Moved, Port, Resumed, Standby
+from flows.inputs import Bridge, Connection, Moved, Port, Resumed, Standby, Unit
 from sgctl.handover import Carried, carried, echoes, spans, unpack
 from sgctl.model import Cut, Handover
 from sgctl.numbers import number
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.store import Changes, Replica
-from sgctl.world import Brought, Decision
+from sgctl.world import Brought, Decision, Refusal
 
 LOG = logging.getLogger(__name__)
 ZONE = Bridge(()).zone
@@ -154,16 +154,14 @@ class Arrivals:
         return max(0.1, min(ends) - time()) if ends else math.inf
 
 
-def carry(decision: Decision, brought: Brought) -> Decision:
+def carry(decision: Decision, brought: Brought, refused: Mapping[str, Refusal]) -> Decision:
     """The decision with what the NICs of open and waiting ports bring along."""
-    if not brought:
-        return decision
-    units = dict(decision.units)
+    return decision.plus(_carried(decision, brought), refused) if brought else decision
+
+
+def _carried(decision: Decision, brought: Brought) -> Iterator[Unit]:
     for unit in decision.units.values():
         if isinstance(unit, Port | Standby) and (spans := brought.get(unit.nic)):
-            moved = Moved(unit.nic, unit.number)
-            units[moved.owner] = moved
+            yield Moved(unit.nic, unit.number)
             for until, connections in spans.items():
-                resumed = Resumed(unit.nic, unit.number, until, connections)
-                units[resumed.owner] = resumed
-    return replace(decision, units=units) if len(units) > len(decision.units) else decision
+                yield Resumed(unit.nic, unit.number, until, connections)

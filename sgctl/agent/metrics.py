@@ -51,6 +51,10 @@ class Metrics:
         self.metered = Gauge(
             "sgctl_metered_packets", "Packets beyond a port's bound.", ["port", "bound"], registry=registry
         )
+        self.connections = Gauge("sgctl_connections", "Connections that the switch remembers.", registry=registry)
+        self.overdrawn = Gauge(
+            "sgctl_ports_over_quota", "Ports with more connections than their quota.", registry=registry
+        )
         self.audits = Counter("sgctl_audits", "Comparisons of all flows with the desired ones.", registry=registry)
         self.audit_repairs = Counter("sgctl_audit_repairs", "Flows that audits repaired.", ["kind"], registry=registry)
         for kind in ("missing", "changed", "intruder", "foreign"):

@@ -82,7 +82,7 @@ class FlowViews:
         """An owner for people."""
         kind, _, key = owner.partition("/")
         world, decision = self._applied.world, self._applied.decision
-        if kind in ("port", "standby", "moved", "resumed"):
+        if kind in ("port", "standby", "moved", "resumed", "quota"):
             return self._ports.get(key.partition("/")[0], owner)
         if kind == "policy":
             return _names(partial(group_name, world), decision.policies.get(int(key, 16), ()))

@@ -31,11 +31,13 @@ from sgctl.agent.held import Held
 from sgctl.agent.local import LocalBridge
 from sgctl.agent.metrics import Metrics
 from sgctl.agent.moves import Moves
+from sgctl.agent.quota import Quotas
 from sgctl.collector import keep, uncollected
 from sgctl.errors import SgctlError
 from sgctl.memo import difference
 from sgctl.openflow.errors import Refused, SwitchGone
 from sgctl.openflow.switch import Switch
+from sgctl.overdraft import overdraw
 from sgctl.policy import Decider
 from sgctl.reconcile import Compiler, Plan, Unbuildable, scope
 from sgctl.world import Decision, Refusal, World
@@ -57,7 +59,13 @@ class Writer:
     """The loop of one bridge."""
 
     def __init__(
-        self, gatherer: Gatherer, local: LocalBridge, metrics: Metrics, arrivals: Arrivals, forgetter: Forgetter
+        self,
+        gatherer: Gatherer,
+        local: LocalBridge,
+        metrics: Metrics,
+        arrivals: Arrivals,
+        forgetter: Forgetter,
+        quotas: Quotas,
     ) -> None:
         self.applied: Applied | None = None
         self._gatherer, self._local, self._metrics = gatherer, local, metrics
@@ -74,7 +82,7 @@ class Writer:
         self._retried = 0.0
         self._frames: deque[int] = deque(maxlen=1024)
         self._moves = Moves()
-        self._arrivals, self._forgetter = arrivals, forgetter
+        self._arrivals, self._forgetter, self._quotas = arrivals, forgetter, quotas
         self._spoke = self._noted = 0.0
         self._decider = Decider()
         self._bounds = Bounds(gatherer.settings)
@@ -155,9 +163,9 @@ class Writer:
         self._try_again()
         self._moves.claim(self.applied, self._drain_frames())
         world = replace(world, claimed=self._moves.claimed(world), refused=self._refused)
-        world = replace(world, brought=self._arrivals.brought())
+        world = replace(world, brought=self._arrivals.brought(), overdrafts=self._quotas.overdrafts)
         world = self._bounds.possible(world)
-        fresh = (world.ports, world.live, world.claimed, world.brought)
+        fresh = (world.ports, world.live, world.claimed, world.brought, world.overdrafts)
         current = self._gatherer.current
         basis = (self._gatherer.known, *fresh, current)
         if basis != self._basis:
@@ -220,7 +228,8 @@ class Writer:
         assert known is not None
         while True:
             with uncollected():
-                decision = carry(self._decider.decide(world), world.brought)
+                decision = carry(self._decider.decide(world), world.brought, world.refused)
+                decision = overdraw(decision, world.overdrafts, world.refused)
             try:
                 with uncollected():
                     desired = self._compile(decision)

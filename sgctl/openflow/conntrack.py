@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import ip_address
 from itertools import chain
 from pathlib import Path
+from time import sleep
 
 from sgctl.handover import Entry
 from sgctl.openflow.errors import SwitchError, SwitchGone
@@ -29,6 +31,9 @@ _ENTRY = re.compile(
     r"(?:,id=(?P<ident>\d+),type=(?P<kind>\d+),code=(?P<code>\d+))?\)(?P<rest>.*)"
 )
 _REST = re.compile(r",(timeout|mark|labels)=(0x[0-9a-f]+|\d+)")
+_DUMP = "dpctl/dump-conntrack"
+_COUNT = re.compile(r"zone=\d+,limit=\d+,count=(\d+)")
+_ENDS = re.compile(r"orig=\(src=([^,]+),dst=([^,)]+)")
 _FINISHED = ("state=TIME_WAIT", "state=CLOSED")
 #: What other programs with a control socket, such as ovsdb-server, say of our commands.
 _FOREIGN = "is not a valid command"
@@ -63,6 +68,20 @@ def parse(text: str, addresses: Collection[str] | None, *, finished: bool = Fals
         )
 
 
+def _lines(parts: Iterable[bytes]) -> Iterator[str]:
+    """The whole lines of a dump, some at a time, out of the JSON object that it comes in: ten times as fast as to put a
+    hundred megabytes together and read them. There are no braces in a dump, so that the first one ends the answer."""
+    rest = b""
+    for part in parts:
+        lines, _, rest = (rest + part).rpartition(rb"\n")
+        if rest.endswith(b"}") and not rest.endswith(b'"error":null}'):
+            raise SwitchError(f"{_DUMP}: {(lines + rest).decode(errors='replace')}")
+        yield lines.decode()
+        if rest.endswith(b"}"):
+            return
+    raise OSError("closed without an answer")
+
+
 class ConntrackReader:
     """Reads the connections of one bridge's datapath; for a run directory such as ``/run/openvswitch``."""
 
@@ -90,7 +109,35 @@ class ConntrackReader:
 
     def _dump(self, zone: int) -> str:
         datapath = self._datapath(self._ask("dpif/show"))
-        return self._ask("dpctl/dump-conntrack", "-s", datapath, f"zone={zone}")
+        return self._ask(_DUMP, "-s", datapath, f"zone={zone}")
+
+    def used(self, zone: int) -> int:
+        """How many connections a zone has that was bounded; raises as `entries` does."""
+        answer = self._ask("dpctl/ct-get-limits", self._datapath(self._ask("dpif/show")), f"zone={zone}")
+        found = _COUNT.search(answer)
+        if found is None:
+            raise SwitchError(f"dpctl/ct-get-limits: nothing about zone {zone}: {answer.strip()}")
+        return int(found[1])
+
+    def tally(self, zone: int, owners: Callable[[str], Iterable[str]]) -> tuple[Counter[str], Counter[str]]:
+        """How many of a zone's connections each owner has opened, and has accepted from addresses that nobody owns.
+
+        `owners`: those of an address. Others of this process run in between. Raises as `entries` does.
+        """
+        datapath = self._datapath(self._ask("dpif/show"))
+        assert self._known is not None, "it has just answered"
+        opened, accepted = Counter[str](), Counter[str]()
+        try:
+            for lines in _lines(_parts(self._known, _DUMP, (datapath, f"zone={zone}"), self._deadline)):
+                for source, target in _ENDS.findall(lines):
+                    if openers := owners(source):
+                        opened.update(openers)
+                    else:
+                        accepted.update(owners(target))
+                sleep(0)
+        except OSError as error:
+            raise SwitchGone(f"ovs-vswitchd does not tell its connections: {error}") from error
+        return opened, accepted
 
     def bound(self, zone: int, connections: int) -> None:
         """Bound a zone to so many connections, 0: to as many as there is room for; and hold more fragments.
@@ -119,11 +166,11 @@ class ConntrackReader:
         """The answer to a command."""
         for path in self._candidates():
             try:
-                answer = _request(path, command, arguments, self._deadline)
+                answer = request(path, command, arguments, self._deadline)
             except OSError:
                 self._known = None
                 continue
-            error = str(answer["error"] or "").strip()
+            error = str(answer.get("error") or "").strip()
             if _FOREIGN in error:
                 continue
             self._known = path
@@ -148,19 +195,13 @@ class ConntrackReader:
         yield self._rundir / f"ovs-vswitchd.{pid}.ctl"
 
 
-def _request(path: Path, command: str, arguments: tuple[str, ...], deadline: float) -> dict[str, object]:
-    request = json.dumps({"id": 0, "method": command, "params": arguments}).encode()
-    with socket.socket(socket.AF_UNIX) as control:
-        control.settimeout(deadline)
-        control.connect(str(path))
-        control.sendall(request)
-        return _answer(control)
+def request(path: Path, command: str, arguments: tuple[str, ...], deadline: float) -> dict[str, object]:
+    """What a control socket answers, one JSON object; raises OSError.
 
-
-def _answer(control: socket.socket) -> dict[str, object]:
-    """One JSON object. It ends where it can be read; only a closing brace can be the end."""
+    It ends where it can be read; only a closing brace can be the end.
+    """
     parts: list[bytes] = []
-    while part := control.recv(1 << 18):
+    for part in _parts(path, command, arguments, deadline):
         parts.append(part)
         if part.endswith(b"}"):
             try:
@@ -168,3 +209,14 @@ def _answer(control: socket.socket) -> dict[str, object]:
             except ValueError:
                 continue
     raise OSError("closed without an answer")
+
+
+def _parts(path: Path, command: str, arguments: tuple[str, ...], deadline: float) -> Iterator[bytes]:
+    """The answer as it comes; whoever listens knows where it ends."""
+    request = json.dumps({"id": 0, "method": command, "params": arguments}).encode()
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(deadline)
+        control.connect(str(path))
+        control.sendall(request)
+        while part := control.recv(1 << 18):
+            yield part

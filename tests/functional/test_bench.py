@@ -28,7 +28,8 @@ def measured() -> Iterator[tuple[System, dict[str, list[Sample]]]]:
 
 
 def audited(system: System) -> None:
-    audit.compare(system, audit.desired(system, system.database.replica))
+    with system.replica() as replica:
+        audit.compare(system, audit.desired(system, replica))
 
 
 def test_events_are_measured(measured: tuple[System, dict[str, list[Sample]]]) -> None:
