@@ -10,7 +10,8 @@ class Band(IntEnum):
     """Which flow of a table wins: the higher band.
 
     Only rules use numbers between, from OTHERWISE to REFUSE, and networks those between OTHERWISE and ALLOW, so
-    that the most exact one wins (`flows.stages.rules`, `flows.terms.rank`).
+    that the most exact one wins (`flows.stages.rules`, `flows.terms.rank`); and what VMs have brought along those
+    just above ALLOW, likewise (`flows.stages.resumed`).
     """
 
     MISS = 0

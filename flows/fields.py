@@ -232,13 +232,17 @@ MARKS = Bits("MARKS", CT_MARK, 0, 1)
 #: The rules that admitted a connection.
 LABEL_EGRESS = Bits("LABEL_EGRESS", CT_LABEL, 0, 31)
 LABEL_INGRESS = Bits("LABEL_INGRESS", CT_LABEL, 32, 63)
+#: What a connection is known by that a VM has brought along and that no flow can name by its packets: its entry carries
+#: the ticket of the end that brought it, the originator or the responder.
+ORIGIN_TICKET = Bits("ORIGIN_TICKET", CT_LABEL, 64, 95)
+RESPONDER_TICKET = Bits("RESPONDER_TICKET", CT_LABEL, 96, 127)
 
 #: Names that own their bits; `MARKS` and `RESUMES` are views of two of them each, `EGRESS_BUNDLE` and `INGRESS_BUNDLE`
 #: of an identity.
 OWNED: tuple[Bits, ...] = (
     SRC_PORT, SRC_LOCAL, DST_LOCAL, SENDER_RESUMES, RECEIVER_RESUMES, CHUNK, OUT_PORT, EGRESS_POLICY, INGRESS_POLICY,
     EGRESS_IDENTITY, INGRESS_IDENTITY, EGRESS_RULE, INGRESS_RULE, SRC_POD, DST_POD, *CANDIDATES, ORIGIN_OK,
-    RESPONDER_OK, LABEL_EGRESS, LABEL_INGRESS,
+    RESPONDER_OK, LABEL_EGRESS, LABEL_INGRESS, ORIGIN_TICKET, RESPONDER_TICKET,
 )  # fmt: skip
 
 #: Bits of ct_state, ovs-fields(7).

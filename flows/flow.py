@@ -231,7 +231,7 @@ class Flow:
     """One OpenFlow flow.  No actions: the packet is dropped.
 
     owner: what it is rebuilt with, for example ``port/<nic>``.  note: why it is there, or the reason of a drop.
-    expires: when the switch is to remove it by itself, seconds of Unix time; 0: never.
+    expires: when the switch is to remove it by itself, seconds of this machine's monotonic clock; 0: never.
     """
 
     table: int

@@ -167,7 +167,9 @@ class Connection:
     """A connection that a NIC has accepted on another hypervisor, as it looks from the NIC; `peer` is the other end.
 
     own_port, peer_port: of TCP and UDP, else 0.  rule: the rule that admitted it there, 0 if none did.
-    expires: until when it would have been remembered there, seconds of Unix time.
+    expires: until when it would have been remembered there, seconds of this machine's monotonic clock.
+    ticket: what its entry here is known by, where its packets do not tell connections apart (ICMP, SCTP); else 0.
+    opened: the NIC's VM opened it; matters with a ticket only.
     """
 
     proto: int
@@ -177,6 +179,21 @@ class Connection:
     peer_port: int = 0
     rule: int = 0
     expires: int = 0
+    ticket: int = 0
+    opened: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """That later fragments between two addresses may belong to a connection that a NIC has brought along.
+
+    rule: that of these connections, the lowest of several.  expires: when the last of them does.
+    """
+
+    own: Ip
+    peer: Ip
+    rule: int
+    expires: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +211,13 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Connections that a NIC brings along to a port, all of which expire by `until` (Unix time)."""
+    """Connections that a NIC brings along to a port, all of which expire by `until` (monotonic clock)."""
 
     nic: str
     number: int
     until: int
     connections: tuple[Connection, ...]
+    pieces: tuple[Pieces, ...] = ()
 
     @property
     def owner(self) -> str:

@@ -192,13 +192,14 @@ CONNTRACK = _table(
     miss="protocol not tracked",
 )
 _RESUMED = (f.SRC_LOCAL, f.DST_LOCAL, f.ORIGIN_OK, f.RESPONDER_OK, f.MARKS)
-_TUPLE = (f.CT_STATE, *_IP, f.TCP_SRC, f.TCP_DST, f.TCP_FLAGS, f.UDP_SRC, f.UDP_DST)
+_TUPLE = (f.CT_STATE, *_IP, f.IP_FRAG, f.TCP_SRC, f.TCP_DST, f.TCP_FLAGS, f.UDP_SRC, f.UDP_DST)
+_TICKETS = (f.ORIGIN_TICKET, f.RESPONDER_TICKET)
 RESUMED_SENDER = _table(
     112,
     "RESUMED_SENDER",
     "Has the sending VM brought this connection along from another hypervisor?",
     match=_TUPLE,
-    reads=(*_RESUMED, f.SRC_PORT),
+    reads=(*_RESUMED, *_TICKETS, f.SRC_PORT),
     writes=(f.SENDER_RESUMES, f.EGRESS_RULE),
     to=("RESUMED_RECEIVER", "STATE"),
     miss="not tracked",
@@ -208,7 +209,7 @@ RESUMED_RECEIVER = _table(
     "RESUMED_RECEIVER",
     "Has the receiving VM brought this connection along from another hypervisor?",
     match=_TUPLE,
-    reads=(*_RESUMED, f.OUT_PORT),
+    reads=(*_RESUMED, *_TICKETS, f.OUT_PORT),
     writes=(f.RECEIVER_RESUMES, f.INGRESS_RULE),
     to=("RESUMED",),
     miss="not tracked",

@@ -2,8 +2,13 @@
 """The connections of a NIC as one hypervisor hands them to another; pure values and their text form.
 
 What the old hypervisor's conntrack knows of the NIC's connections is turned round so that it looks from the NIC, packed
-into one column of the SG database, and becomes flows at the new hypervisor (`flows.stages.resumed`). ICMP has no ports
-that a flow could match; its entries are made anew instead (`echo`).
+into one column of the SG database, and becomes flows at the new hypervisor (`flows.stages.resumed`). No flow can tell
+ICMP conversations apart, whose identifier it cannot match, nor SCTP associations, which conntrack knows without ports:
+their entries are made anew, each with a *ticket* that flows can match (`remade`).
+
+Times are seconds of a machine's monotonic clock, the same for all its processes since it started (`BOOT`). A text says
+when it was written by that clock, so another machine reads how long each connection had *left*, and the clocks of the
+two need not agree.
 """
 
 from __future__ import annotations
@@ -12,24 +17,32 @@ import json
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from hashlib import blake2b
 from ipaddress import ip_address
+from math import floor
+from pathlib import Path
 from struct import pack as packed
 
 from flows import fields as f
 from flows import frames
 from flows.flow import Ct, Load
-from flows.inputs import Connection, Ip
+from flows.inputs import Connection, Ip, Pieces
 from flows.tables import OUTPUT
+from sgctl.world import Ending
 
 ICMP, ICMPV6, SCTP = 1, 58, 132
+TICKETED = (ICMP, ICMPV6, SCTP)
+"""Protocols whose connections are known by tickets."""
 ORIGIN_OK, RESPONDER_OK = 1, 2
 """The bits of a connection's mark (`flows.fields.MARKS`)."""
 SPAN = 4
 """Connections that expire within the same so many seconds share an owner of flows."""
 STEADY = 0.1
 """What part of its time a connection may lose so that nothing has to be changed for it."""
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+"""Which start of the machine its monotonic clock counts from."""
 _RULE = 0xFFFFFFFF
 
 
@@ -59,7 +72,7 @@ class Carried:
     """A connection that a NIC has accepted, as it looks from the NIC.
 
     own_port, peer_port: for ICMP its identifier, and type and code of the request (256 * type + code).
-    opened: the NIC's VM opened it.  rule: the rule that admitted it, or 0.  expires: seconds of Unix time.
+    opened: the NIC's VM opened it.  rule: the rule that admitted it, or 0.  expires: seconds of the monotonic clock.
     """
 
     proto: int
@@ -74,16 +87,24 @@ class Carried:
     @property
     def key(self) -> tuple[int, str, str, int, int, bool]:
         """What makes it another connection."""
-        echo = self.proto in (ICMP, ICMPV6)
-        return (self.proto, self.own, self.peer, self.own_port, self.peer_port, self.opened and echo)
+        return (self.proto, self.own, self.peer, self.own_port, self.peer_port, self.opened and self.ticketed)
+
+    @property
+    def ticketed(self) -> bool:
+        """Whether its entry has to be made anew, since no flow can name it."""
+        return self.proto in TICKETED
+
+    @property
+    def ticket(self) -> int:
+        """A number of 32 bits, never 0, that follows from what makes it another connection; 0 if it needs none."""
+        if not self.ticketed:
+            return 0
+        return int.from_bytes(blake2b(repr(self.key).encode(), digest_size=4).digest(), "big") or 1
 
 
 def carried(entries: Iterable[Entry], addresses: Collection[str], now: float) -> Iterator[Carried]:
-    """The connections of entries that a NIC with these addresses is an end of, and has accepted. Not SCTP: rules
-    judge each of its packets."""
+    """The connections of entries that a NIC with these addresses is an end of, and has accepted."""
     for one in entries:
-        if one.proto == SCTP:
-            continue
         echo = one.proto in (ICMP, ICMPV6)
         sport, dport = (one.ident, one.kind << 8 | one.code) if echo else (one.sport, one.dport)
         until = int(now) + one.left
@@ -94,66 +115,119 @@ def carried(entries: Iterable[Entry], addresses: Collection[str], now: float) ->
             yield Carried(one.proto, one.dst, one.src, own, peer, False, one.label >> 32 & _RULE, until)
 
 
-def known(
-    entries: Iterable[Entry], addresses: Collection[str], unused: Iterable[Carried], now: float
+def unsettled(
+    brought: Iterable[Carried], entries: Iterable[Entry], addresses: Collection[str], now: float
 ) -> list[Carried]:
+    """What of that which NICs with these addresses have brought has still to stand for itself: all of it but what
+    conntrack, all of whose entries are given, knows to be over, or will remember by itself for as long.
+
+    It will not for a TCP connection that only one end has spoken in since: of that it takes the first answers for
+    those of a new one, and forgets it after half a minute.
+    """
+    entries = list(entries)
+    over = {one.key for one in carried((one for one in entries if one.over), addresses, now)}
+    ends = {one.key: one.expires for one in carried((one for one in entries if not one.over), addresses, now)}
+    return [one for one in brought if one.key not in over and ends.get(one.key, -1) < one.expires]
+
+
+def known(entries: Iterable[Entry], addresses: Collection[str], unused: Iterable[Carried], now: float) -> list[Carried]:
     """All living connections of a NIC with these addresses: those of conntrack, all of whose entries are given, and
     those that it has brought along from elsewhere, as far as conntrack does not know better."""
     entries = list(entries)
-    tracked = {one.key for one in carried(entries, addresses, now)}
+    rest = unsettled(unused, entries, addresses, now)
+    longer = {one.key for one in rest}
     alive = carried((one for one in entries if not one.over), addresses, now)
-    return [*alive, *(one for one in unused if one.key not in tracked)]
+    return [*(one for one in alive if one.key not in longer), *rest]
 
 
-def steady(connections: Iterable[Carried], before: Iterable[Carried], now: float) -> list[Carried]:
-    """The connections, where those that have hardly gained time since keep the time that was named before: then the
-    new hypervisor has nothing to change for them."""
+def steady(connections: Iterable[Carried], before: Iterable[Carried], now: float, *, slack: int = 0) -> list[Carried]:
+    """The connections, where those that have hardly gained time since, or lost no more than `slack` seconds, keep the
+    time that was named before: then nothing has to be changed for them at the new hypervisor."""
     earlier = {one.key: one for one in before}
 
     def kept(one: Carried) -> Carried:
         old = earlier.get(one.key)
-        if old is None or old.rule != one.rule or old.expires > one.expires:
+        if old is None or old.rule != one.rule or old.expires > one.expires + slack:
             return one
         return old if one.expires - old.expires <= STEADY * (one.expires - now) else one
 
     return [kept(one) for one in connections]
 
 
-def pack(connections: Iterable[Carried]) -> str:
-    """The text form: "" for none."""
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a text says. at: when it was written, by the clock of the machine that counts from `boot`."""
+
+    boot: str
+    at: float
+    connections: list[Carried]
+
+    def resumed(self) -> list[Carried]:
+        """The connections, if this machine has written it since it started; else none: no VM here is older."""
+        return self.connections if self.boot == BOOT else []
+
+    def arrived(self, now: float, age: float) -> list[Carried]:
+        """The connections that another machine has written `age` seconds before now, by this machine's clock. Never
+        do they expire later than there, but for what the text took to come here."""
+        shift = floor(now - age - self.at)
+        return [replace(one, expires=one.expires + shift) for one in self.connections]
+
+
+def pack(connections: Iterable[Carried], now: float) -> str:
+    """The text form, written now; "" for none."""
     rows = [
         [one.proto, one.own, one.peer, one.own_port, one.peer_port, int(one.opened), one.rule, one.expires]
         for one in connections
     ]
     if not rows:
         return ""
-    return b64encode(zlib.compress(json.dumps(rows, separators=(",", ":")).encode(), 1)).decode()
+    text = json.dumps([BOOT, round(now, 3), rows], separators=(",", ":"))
+    return b64encode(zlib.compress(text.encode(), 1)).decode()
 
 
-def unpack(text: str) -> list[Carried]:
-    """The connections of a text form; ValueError if it is none."""
+def unpack(text: str) -> Said:
+    """What a text form says; ValueError if it is none."""
     if not text:
-        return []
+        return Said(BOOT, 0.0, [])
     try:
-        rows = json.loads(zlib.decompress(b64decode(text, validate=True)))
-        return [Carried(p, own, peer, mine, its, bool(opened), rule, until)
-                for p, own, peer, mine, its, opened, rule, until in rows]  # fmt: skip
+        boot, at, rows = json.loads(zlib.decompress(b64decode(text, validate=True)))
+        return Said(str(boot), float(at), [
+            Carried(p, own, peer, mine, its, bool(opened), rule, until)
+            for p, own, peer, mine, its, opened, rule, until in rows
+        ])  # fmt: skip
     except (zlib.error, TypeError) as error:
         raise ValueError(str(error)) from error
 
 
-def spans(connections: Iterable[Carried], now: float) -> Mapping[int, tuple[Connection, ...]]:
-    """What flows can stand for and is not over, by the end of the span of time in which it expires."""
+def endings(connections: Iterable[Carried], now: float) -> Mapping[int, Ending]:
+    """What is not over, by the end of the span of time in which it expires."""
     found: dict[int, list[Connection]] = {}
+    pieces: dict[tuple[str, str], Carried] = {}
+    rules: dict[tuple[str, str], int] = {}
     for one in connections:
-        if one.expires > now and one.proto not in (ICMP, ICMPV6):
-            end = -(-one.expires // SPAN) * SPAN
-            found.setdefault(end, []).append(
-                Connection(
-                    one.proto, _ip(one.own), _ip(one.peer), one.own_port, one.peer_port, one.rule, one.expires
-                )
-            )
-    return {end: tuple(found[end]) for end in sorted(found)}
+        if one.expires <= now:
+            continue
+        found.setdefault(_end(one), []).append(_connection(one))
+        if not one.ticketed:
+            pair = (one.own, one.peer)
+            rules[pair] = min(rules.get(pair, one.rule), one.rule)
+            if pair not in pieces or pieces[pair].expires < one.expires:
+                pieces[pair] = one
+    ends: dict[int, list[Pieces]] = {}
+    for pair, last in pieces.items():
+        ends.setdefault(_end(last), []).append(Pieces(_ip(last.own), _ip(last.peer), rules[pair], last.expires))
+    return {end: Ending(tuple(found[end]), tuple(ends.get(end, ()))) for end in sorted(found)}
+
+
+def _end(one: Carried) -> int:
+    return -(-one.expires // SPAN) * SPAN
+
+
+def _connection(one: Carried) -> Connection:
+    own, peer, ticket = _ip(one.own), _ip(one.peer), one.ticket
+    if not ticket:
+        return Connection(one.proto, own, peer, one.own_port, one.peer_port, one.rule, one.expires)
+    return Connection(one.proto, own, peer, rule=one.rule, expires=one.expires, ticket=ticket, opened=one.opened)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -161,20 +235,24 @@ def _ip(text: str) -> Ip:
     return ip_address(text)
 
 
-def echoes(connections: Iterable[Carried], now: float) -> list[Carried]:
-    """The ICMP conversations that are not over."""
-    return [one for one in connections if one.proto in (ICMP, ICMPV6) and one.expires > now]
+def remade(one: Carried, zone: int) -> tuple[Ct, bytes]:
+    """An action and a frame that make the entry of a ticketed connection anew; the frame goes nowhere.
 
-
-def echo(one: Carried, zone: int) -> tuple[Ct, bytes]:
-    """An action and a frame that make conntrack's entry of an ICMP conversation anew; the frame goes nowhere."""
+    The entry has no marks: it is accepted only where a flow knows its ticket.
+    """
     source, target = (one.own, one.peer) if one.opened else (one.peer, one.own)
-    mark, label = (f.ORIGIN_OK, f.LABEL_EGRESS) if one.opened else (f.RESPONDER_OK, f.LABEL_INGRESS)
-    commit = Ct(zone=zone, table=OUTPUT.id, commit=True, execute=(Load(mark, 1), Load(label, one.rule)))
+    label, ticket = (f.LABEL_EGRESS, f.ORIGIN_TICKET) if one.opened else (f.LABEL_INGRESS, f.RESPONDER_TICKET)
+    execute = (Load(label, one.rule), Load(ticket, one.ticket))
     src, dst, rest = _ip(source), _ip(target), packed("!HH", one.own_port, 0)
     kind, code = one.peer_port >> 8, one.peer_port & 0xFF
-    asks = frames.icmp(kind, code, rest) if one.proto == ICMP else frames.icmp6(src, dst, kind, code, rest)
-    return commit, frames.ethernet(0, 0, *frames.ip(src, dst, one.proto, asks))
+    if one.proto == ICMP:
+        asks = frames.icmp(kind, code, rest)
+    elif one.proto == ICMPV6:
+        asks = frames.icmp6(src, dst, kind, code, rest)
+    else:
+        asks = frames.sctp(0, 0)
+    frame = frames.ethernet(0, 0, *frames.ip(src, dst, one.proto, asks))
+    return Ct(zone=zone, table=OUTPUT.id, commit=True, execute=execute), frame
 
 
 def without_local(entries: Iterable[Entry], addresses: Collection[str], local: Collection[str]) -> list[Entry]:

@@ -249,8 +249,10 @@ class Handover(Row):
     """What one hypervisor says to others about a NIC that moves; `handover_id` gives its id.
 
     waiting: a port of `host` is on standby for the NIC.  connections: those that the NIC has accepted on `host`, in the
-    text form of `sgctl.handover`, for the hosts in `to`, as they were at `taken`.  final: the NIC has left `host`.
-    nic: None once the NIC is gone.
+    text form of `sgctl.handover`, for the hosts in `to`.  final: the NIC has left `host`.  taken: when, milliseconds of
+    Unix time, but always later than all that was `taken` about this NIC before, whatever the clocks.
+    rest: what the NIC has brought along to `host` and conntrack does not know better there, in the same form.
+    took: the `taken` of the last row of another host that has gone into it.  nic: None once the NIC is gone.
     """
 
     TABLE: ClassVar[str] = "Handover"
@@ -261,6 +263,8 @@ class Handover(Row):
     connections: str = ""
     final: bool = False
     taken: int = 0
+    rest: str = ""
+    took: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

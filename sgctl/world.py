@@ -8,13 +8,23 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias, TypeVar
 
-from flows.inputs import Connection, Limits, Unit
+from flows.inputs import Connection, Limits, Pieces, Unit
 from sgctl.localport import LocalPort
 from sgctl.model import Account, Address, Group, Member, Nic, Pod, Range, Row, Rule, Vm, Zone
 
 R = TypeVar("R", bound=Row)
-Brought: TypeAlias = Mapping[str, Mapping[int, tuple[Connection, ...]]]
-"""By NIC, connections by the time by which all of them have expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a NIC has brought along that ends within the same few seconds."""
+
+    connections: tuple[Connection, ...]
+    pieces: tuple[Pieces, ...] = ()
+
+
+Brought: TypeAlias = Mapping[str, Mapping[int, Ending]]
+"""By NIC, what it has brought along by the time by which all of it has expired."""
 
 
 def by_id(rows: Iterable[R]) -> dict[str, R]:

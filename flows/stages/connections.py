@@ -26,7 +26,7 @@ from flows.flow import Ct, Flow, Load, Move, Terms
 from flows.inputs import Bridge, Port
 from flows.make import act, drop, go
 from flows.meters import Bound, within
-from flows.tables import COMMIT, CONNTRACK, EGRESS_PEER, INGRESS_PEER, OUTPUT, RELATED, STATE
+from flows.tables import COMMIT, CONNTRACK, EGRESS_PEER, INGRESS_PEER, OUTPUT, RELATED, RESUMED_SENDER, STATE
 from flows.terms import (
     FAMILY,
     FOR_VM,
@@ -157,5 +157,6 @@ def _bounded(port: Port, bridge: Bridge) -> Iterator[Flow]:
 
 
 def _fragments(bound: Bound, port: Port, bridge: Bridge, end: tuple[Term, ...], family: Term) -> Flow:
-    look_up = within(bound, port, bridge, _look_up(bridge))
+    """A fragment is always held against what was brought along: its bound's flow hides those of a VM that has moved."""
+    look_up = within(bound, port, bridge, Ct(zone=bridge.zone, table=RESUMED_SENDER.id))
     return act(CONNTRACK, Band.EXCEPT, "fragment of this VM's", end, family, FRAGMENT, do=look_up)

@@ -6,7 +6,13 @@ them in may be gone. So the old hypervisor hands them over, and two flows per co
 would have, stand for the acceptance of the VM's end until the first packet makes an entry again. They never stand for
 the other end's: if that is a VM of this hypervisor too, its own mark, its own flows here or its rules must say yes.
 
-A SYN is never part of a connection that was brought along; neither are fragments and SCTP, which rules judge.
+A SYN is never part of a connection that was brought along. Later fragments have no ports: those between the same two
+addresses go on to COMMIT, whose own look-up never completes a packet whose first fragment was refused, as with rules.
+
+No flow can tell ICMP conversations apart, whose identifier cannot be matched, nor SCTP associations, which conntrack
+knows by their addresses. For these the agent makes the entry anew (`sgctl.handover.remade`), without marks, so that it
+means nothing by itself, but with a *ticket* in its label; and what is accepted is that ticket, for as long as the flow
+lives. Of SCTP that is the direction of replies: the other one is held against the rules packet by packet (STATE).
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ from flows import fields as f
 from flows.bands import Band
 from flows.fields import MatchField, Term, ct_state
 from flows.flow import Action, Ct, Flow, Goto, Load, Match, Move
-from flows.inputs import Bridge, Connection, Ip, Moved, Resumed
+from flows.inputs import Bridge, Connection, Ip, Moved, Pieces, Resumed
 from flows.make import act, go
 from flows.stages.connections import accepted
 from flows.tables import (
@@ -39,6 +45,8 @@ from flows.terms import (
     FROM_WIRE,
     IPV4,
     IPV6,
+    LATER_FRAGMENT,
+    SCTP_PROTO,
     TCP_PROTO,
     UDP_PROTO,
     destination,
@@ -55,6 +63,8 @@ _PORTS: dict[int, tuple[MatchField, MatchField]] = {
     UDP_PROTO: (f.UDP_SRC, f.UDP_DST),
 }
 _NOTE = "brought along"
+#: Later fragments lose to what names a connection, and what names an entry wins.
+_PIECES, _CONNECTION, _TICKET = Band.ALLOW, Band.ALLOW + 1, Band.ALLOW + 2
 
 
 def bridge_flows(bridge: Bridge) -> Iterator[Flow]:
@@ -108,8 +118,15 @@ def resumed_flows(resumed: Resumed) -> Iterator[Flow]:
     """Both directions of each connection, for as long as its entry had left."""
     sends, receives = _Side(RESUMED_SENDER, resumed.number), _Side(RESUMED_RECEIVER, resumed.number)
     for one in resumed.connections:
-        yield sends.flow(one, one.own, one.peer, one.own_port, one.peer_port)
-        yield receives.flow(one, one.peer, one.own, one.peer_port, one.own_port)
+        if one.ticket:
+            yield sends.ticket(one, one.own, one.peer)
+            yield receives.ticket(one, one.peer, one.own)
+        else:
+            yield sends.flow(one, one.own, one.peer, one.own_port, one.peer_port)
+            yield receives.flow(one, one.peer, one.own, one.peer_port, one.own_port)
+    for pieces in resumed.pieces:
+        yield sends.later(pieces, pieces.own, pieces.peer)
+        yield receives.later(pieces, pieces.peer, pieces.own)
 
 
 class _Side:
@@ -133,11 +150,24 @@ class _Side:
             self._shared[kind] = self._around(*kind)
         before, after = self._shared[kind]
         terms = (*before, source(src), destination(dst), *_ports(one.proto, sport, dport), *after)
-        if one.rule not in self._actions:
-            self._actions[one.rule] = (Load(self._resumes, 1), Load(self._rule, one.rule), Goto(self._to.id))
-        return Flow(
-            self._table.id, Band.ALLOW, Match(terms), self._actions[one.rule], note=_NOTE, expires=one.expires
-        )
+        return self._make(_CONNECTION, Match(terms), one.rule, one.expires)
+
+    def ticket(self, one: Connection, src: Ip, dst: Ip) -> Flow:
+        """The flow for packets from `src` to `dst` of the connection whose entry has a ticket."""
+        state = _REPLY if one.proto == SCTP_PROTO else _TRACKED
+        ticket = (f.ORIGIN_TICKET if one.opened else f.RESPONDER_TICKET).eq(one.ticket)
+        match = Match.of(self._end, state, FAMILY[src.version], source(src), destination(dst), ticket)
+        return self._make(_TICKET, match, one.rule, one.expires)
+
+    def later(self, pieces: Pieces, src: Ip, dst: Ip) -> Flow:
+        """The flow for later fragments from `src` to `dst`."""
+        match = Match.of(self._end, _TRACKED, FAMILY[src.version], LATER_FRAGMENT, source(src), destination(dst))
+        return self._make(_PIECES, match, pieces.rule, pieces.expires)
+
+    def _make(self, priority: int, match: Match, rule: int, expires: int) -> Flow:
+        if rule not in self._actions:
+            self._actions[rule] = (Load(self._resumes, 1), Load(self._rule, rule), Goto(self._to.id))
+        return Flow(self._table.id, priority, match, self._actions[rule], note=_NOTE, expires=expires)
 
     def _around(self, version: int, proto: int) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
         """The terms that come before, and after, addresses and ports in the fields' order."""

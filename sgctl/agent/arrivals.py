@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What NICs bring along to this hypervisor: the connections that others hand over to it in `Handover` rows."""
+"""What NICs bring along to this hypervisor: the connections that others hand over to it in `Handover` rows.
+
+What a NIC has brought is noted in our own row as the `rest` of it: without what conntrack knows better by now. So an
+agent that starts again goes on from there, and not from what the other hypervisor once said.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +12,43 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import Event
-from time import time
+from time import monotonic, time
 
-from flows.inputs import Bridge, Connection, Moved, Port, Resumed, Standby, Unit
-from sgctl.handover import Carried, carried, echoes, spans, unpack
+from flows.inputs import Bridge, Moved, Port, Resumed, Standby, Unit
+from sgctl.handover import Carried, Said, endings, pack, steady, unpack, unsettled
 from sgctl.model import Cut, Handover
 from sgctl.numbers import number
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.store import Changes, Replica
-from sgctl.world import Brought, Decision, Refusal
+from sgctl.world import Brought, Decision, Ending, Refusal
 
 LOG = logging.getLogger(__name__)
 ZONE = Bridge(()).zone
+ROUNDING = 1
+"""Seconds by which two of a connection's time-outs may differ that mean the same."""
 
 
 @dataclass(slots=True)
 class _Load:
-    """What one NIC brings along, as one row has said it; without what has made entries here since."""
+    """What one NIC brings along, without what conntrack knows better here since; `taken` is that of its latest row."""
 
-    row: Handover
-    connections: list[Carried]
-    spans: dict[int, tuple[Connection, ...]] = field(default_factory=dict)
-    echoed: bool = False
+    taken: int
+    connections: list[Carried] = field(default_factory=list)
+    endings: Mapping[int, Ending] = field(default_factory=dict)
+    text: str | None = None
+    remade: bool = False
 
-    def sort(self) -> None:
-        """Order the connections by the time at which they expire."""
-        self.spans = dict(spans(self.connections, time()))
+    def hold(self, connections: list[Carried]) -> None:
+        """Let this be what it brings."""
+        self.connections, self.text = connections, None
+        self.endings = endings(connections, monotonic())
+
+    def told(self) -> str:
+        """Its text form, the same until it changes."""
+        if self.text is None:
+            now = monotonic()
+            self.text = pack((one for one in self.connections if one.expires > now), now)
+        return self.text
 
 
 class Arrivals:
@@ -44,7 +59,7 @@ class Arrivals:
         self._loads: dict[str, _Load] = {}
         self._brought: Brought = {}
         self._listeners: list[Event] = []
-        self._outdated = True
+        self._outdated = self._first = True
         replica.on_change(self._note)
 
     def notify(self, event: Event) -> None:
@@ -62,82 +77,102 @@ class Arrivals:
         if self._outdated and self._replica.insync:
             self._outdated = False
             self._refresh()
-        now = time()
-        if any(until <= now for load in self._loads.values() for until in load.spans):
+        now = monotonic()
+        if any(until <= now for load in self._loads.values() for until in load.endings):
             for load in self._loads.values():
-                load.spans = {until: some for until, some in load.spans.items() if until > now}
+                load.endings = {until: some for until, some in load.endings.items() if until > now}
+                if not load.endings:
+                    load.hold([])
             self._collect()
         return self._brought
 
-    def _used(self) -> set[object]:
-        """What has made entries here, by its keys. Raises SwitchError if conntrack cannot be read."""
-        addresses = {one.own for load in self._loads.values() for one in load.connections}
-        entries = self._reader.entries(ZONE, addresses, finished=True)
-        return {one.key for one in carried(entries, addresses, time())}
-
     def _refresh(self) -> None:
+        own: dict[str, Handover] = {}
         latest: dict[str, Handover] = {}
         for row in self._replica.all(Handover):
-            if row.nic and self._host in row.to:
+            if row.nic and row.host == self._host:
+                own[row.nic] = row
+            elif row.nic and self._host in row.to:
                 known = latest.get(row.nic)
                 latest[row.nic] = row if known is None or known.taken < row.taken else known
         # A row may go before what it says has been taken further: the NIC still has it.
-        loads = {**self._loads, **{nic: self._load(row, self._loads.get(nic)) for nic, row in latest.items()}}
-        cut = self._without_cut(list(loads.values()))
-        if cut or loads != self._loads:
-            self._loads = loads
+        fresh = [nic for nic in own.keys() | latest.keys() if self._load(nic, own.get(nic), latest.get(nic))]
+        self._first = False
+        if self._cut() or fresh:
             self._collect()
 
-    def _without_cut(self, loads: list[_Load]) -> bool:
+    def _load(self, nic: str, own: Handover | None, row: Handover | None) -> bool:
+        """Follow the rows about a NIC, ours and the latest for us; true if they say something new."""
+        known = self._loads.get(nic)
+        took = max(own.took if own else 0, known.taken if known else 0)
+        if row is not None and row.taken > took:
+            # Rows that are here when we start may be old. Their writer's time of day is the best there is then.
+            age = max(0.0, time() - row.taken / 1000) if self._first else 0.0
+            load = _Load(row.taken)
+            now = monotonic()
+            connections = said(row, row.connections).arrived(now, age)
+            load.hold(steady(connections, known.connections if known else (), now, slack=ROUNDING))
+        elif known is None and own is not None and own.rest:
+            load = _Load(own.took)
+            load.hold(said(own, own.rest).resumed())
+            load.text = own.rest if load.connections else ""
+        else:
+            return False
+        self._loads[nic] = load
+        return True
+
+    def _cut(self) -> bool:
         """Leave out what revoked rules had admitted and shall end (`sgctl.cuts`); true if that is anything."""
         ended = {number([row.rule]) for row in self._replica.all(Cut)}
-        found = [load for load in loads if any(one.rule in ended for one in load.connections)]
+        found = [load for load in self._loads.values() if any(one.rule in ended for one in load.connections)]
         for load in found:
-            load.connections = [one for one in load.connections if one.rule not in ended]
-            load.sort()
+            load.hold([one for one in load.connections if one.rule not in ended])
         return bool(found)
 
-    def _load(self, row: Handover, known: _Load | None) -> _Load:
-        # What is older than what is known, was said before some of it was used.
-        if known is not None and row.taken <= known.row.taken:
-            return known
-        try:
-            load = _Load(row, unpack(row.connections), echoed=row.host == self._host)
-        except ValueError as error:
-            LOG.warning("NIC %s: what %s hands over cannot be read: %s", row.nic, row.host, error)
-            load = _Load(row, [])
-        load.sort()
-        return load
-
     def _collect(self) -> None:
-        self._brought = {nic: dict(load.spans) for nic, load in self._loads.items() if load.spans}
+        self._brought = {nic: dict(load.endings) for nic, load in self._loads.items() if load.endings}
 
-    def unused(self, nic: str, now: float) -> list[Carried]:
-        """What a NIC has brought, has not used, and has not expired: it takes it further."""
-        load = self._loads.get(nic)
+    def unused(self, nic: str) -> list[Carried]:
+        """What a NIC has brought, conntrack does not know better, and has not expired: it takes it further."""
+        load, now = self._loads.get(nic), monotonic()
         return [one for one in load.connections if one.expires > now] if load is not None else []
 
-    def take_echoes(self, nic: str) -> list[Carried]:
-        """The ICMP conversations that it brings; they are given once."""
+    def rest(self, nic: str) -> tuple[str, int]:
+        """The same as text, and which row it is from by its `taken`: ("", 0) if the NIC has brought nothing."""
         load = self._loads.get(nic)
-        if load is None or load.echoed:
-            return []
-        load.echoed = True
-        return echoes(load.connections, time())
+        return (load.told(), load.taken) if load is not None else ("", 0)
 
-    def remainders(self) -> dict[str, list[Carried]]:
-        """By NIC, what has made no entry here yet, where that is less than before: the rest ends when its entries end.
+    def to_remake(self, nic: str) -> list[Carried]:
+        """The connections that it brings and that need entries (`sgctl.handover.remade`); they are given once."""
+        load = self._loads.get(nic)
+        if load is None or load.remade:
+            return []
+        load.remade = True
+        return [one for one in self.unused(nic) if one.ticketed]
+
+    def settle(self) -> bool:
+        """Leave out what conntrack knows better by now; true if that is anything.
 
         Raises SwitchError if conntrack cannot be read.
         """
-        used = self._used()
-        rests = {nic: [one for one in load.connections if one.key not in used] for nic, load in self._loads.items()}
-        return {nic: rest for nic, rest in rests.items() if len(rest) != len(self._loads[nic].connections)}
+        addresses = {one.own for load in self._loads.values() for one in load.connections}
+        if not addresses:
+            return False
+        entries, now = self._reader.entries(ZONE, addresses, finished=True), monotonic()
+        settled = False
+        for load in self._loads.values():
+            rest = unsettled(load.connections, entries, addresses, now)
+            if len(rest) < len(load.connections):
+                load.hold(rest)
+                settled = True
+        if settled:
+            self._collect()
+        return settled
 
-    def keep(self, nics: Collection[str]) -> None:
-        """Forget what others than these NICs have brought, as far as no row says it any more."""
-        rows = {row.nic for row in self._replica.all(Handover) if self._host in row.to}
-        gone = [nic for nic in self._loads if nic not in nics and nic not in rows]
+    def keep(self, here: Collection[str], left: Collection[str]) -> None:
+        """Forget what NICs have brought that have left; and others that are not here, as far as no row says it."""
+        named = {row.nic for row in self._replica.all(Handover) if self._host in row.to}
+        gone = [nic for nic in self._loads if nic in left or (nic not in here and nic not in named)]
         for nic in gone:
             del self._loads[nic]
         if gone:
@@ -146,12 +181,21 @@ class Arrivals:
     @property
     def empty(self) -> bool:
         """Whether no NIC brings anything."""
-        return not self._loads
+        return not any(load.connections for load in self._loads.values())
 
     def next_end(self) -> float:
         """Seconds until something expires."""
-        ends = [until for load in self._loads.values() for until in load.spans]
-        return max(0.1, min(ends) - time()) if ends else math.inf
+        ends = [until for load in self._loads.values() for until in load.endings]
+        return max(0.1, min(ends) - monotonic()) if ends else math.inf
+
+
+def said(row: Handover, text: str) -> Said:
+    """What a text of a row says; nothing, with a word about it, if it cannot be read."""
+    try:
+        return unpack(text)
+    except ValueError as error:
+        LOG.warning("NIC %s: what %s hands over cannot be read: %s", row.nic, row.host, error)
+        return unpack("")
 
 
 def carry(decision: Decision, brought: Brought, refused: Mapping[str, Refusal]) -> Decision:
@@ -161,7 +205,7 @@ def carry(decision: Decision, brought: Brought, refused: Mapping[str, Refusal]) 
 
 def _carried(decision: Decision, brought: Brought) -> Iterator[Unit]:
     for unit in decision.units.values():
-        if isinstance(unit, Port | Standby) and (spans := brought.get(unit.nic)):
+        if isinstance(unit, Port | Standby) and (ends := brought.get(unit.nic)):
             yield Moved(unit.nic, unit.number)
-            for until, connections in spans.items():
-                yield Resumed(unit.nic, unit.number, until, connections)
+            for until, ending in ends.items():
+                yield Resumed(unit.nic, unit.number, until, ending.connections, ending.pieces)

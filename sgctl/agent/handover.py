@@ -7,8 +7,11 @@ NIC has left. Each side acts on what is so now, not on what it remembers, so an 
     a port here waits          a row of ours with `waiting`
     a NIC here is waited for   a row of ours with its connections `to` those who wait
     a NIC has left             the row, `final`; then its entries here go, but those with other VMs of this hypervisor
-    a NIC here has brought     a row of ours, `to` ourselves, with what of it has not been used
+    a NIC here has brought     a row of ours with the `rest` of it, and which row of others it `took`
     otherwise                  no row of ours, unless the new hypervisor still needs it
+
+So no row of another counts twice, and none is needed any more once the new hypervisor has taken what it says. Which of
+two rows about a NIC is the later one follows from their writers having seen the earlier one, not from clocks.
 """
 
 from __future__ import annotations
@@ -18,16 +21,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from threading import Event
 from time import monotonic, time
+from typing import Any
 
 from flows.fields import MARKS
 from flows.flow import Ct, Load
 from flows.inputs import Bridge
 from flows.tables import OUTPUT
-from sgctl.agent.arrivals import Arrivals
+from sgctl.agent.arrivals import Arrivals, said
 from sgctl.agent.writer import Writer
 from sgctl.cuts import frame
 from sgctl.errors import StoreError
-from sgctl.handover import ICMP, ICMPV6, Carried, Entry, echo, known, pack, steady, unpack, without_local
+from sgctl.handover import ICMP, ICMPV6, Entry, known, pack, remade, steady, without_local
 from sgctl.model import Handover, Nic, handover_id
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.errors import SwitchError
@@ -75,7 +79,7 @@ class Handovers:
         self._left: set[str] = set()
         self._addresses: dict[str, frozenset[str]] = {}
         self._unforgotten: dict[str, list[Entry]] = {}
-        self._checked = monotonic()
+        self._checked = 0.0
         self._wake = Event()
         writer.notify(self._wake)
         arrivals.notify(self._wake)
@@ -102,6 +106,9 @@ class Handovers:
         if nothing and all(port.state is not State.STANDBY for port in ports):
             self._seen, self._was_active = ports, {}
             return
+        if not self._checked:
+            # What conntrack knew before we started must not be made anew.
+            self._settle()
         here = Here.of(applied.decision)
         bridge = applied.decision.units["bridge"]
         assert isinstance(bridge, Bridge)
@@ -122,24 +129,17 @@ class Handovers:
 
     def _tidy(self, here: Here) -> None:
         """Have what is used or has expired taken out of the switch."""
-        self._arrivals.keep(here.ports.keys() - self._left)
+        self._arrivals.keep(here.ports.keys(), self._left)
         ended = self._arrivals.next_end() <= 0.1
         if monotonic() - self._checked >= TICK:
-            self._checked = monotonic()
-            for nic, rest in self._arrivals.remainders().items():
-                self._keep_rest(nic, rest)
+            ended = self._settle() or ended
         if ended:
             self._writer.wake()
 
-    def _keep_rest(self, nic: str, rest: list[Carried]) -> None:
-        """Say to whoever runs here next what a NIC that is here has brought along and not used."""
-        row = self._replica.get(Handover, handover_id(nic, self._host))
-        fresh = Handover(
-            id=handover_id(nic, self._host), nic=nic, host=self._host, to=frozenset({self._host}),
-            connections=pack(rest), taken=round(time() * 1000),
-        )  # fmt: skip
-        if self._is_active(nic) and (row is None or not row.to or row.to == fresh.to):
-            self._put(row, fresh)
+    def _settle(self) -> bool:
+        settled = self._arrivals.settle()
+        self._checked = monotonic()
+        return settled
 
     def _remember(self, here: Here, ports: Iterable[PortState]) -> None:
         """Which of the ports that are here have been open, and the NICs' addresses."""
@@ -154,9 +154,9 @@ class Handovers:
         self._left &= names.keys()
 
     def _active(self, switch: Switch, zone: int, nic: str, row: Handover | None) -> None:
-        """An open port: make ICMP's entries that it has brought, and name its connections to those who wait for it."""
-        for one in self._arrivals.take_echoes(nic):
-            action, packet = echo(one, zone)
+        """An open port: make the entries that what it has brought needs, and name its connections to those who wait."""
+        for one in self._arrivals.to_remake(nic):
+            action, packet = remade(one, zone)
             switch.run_actions([action], packet)
         self._looked.discard(nic)
         self._left.discard(nic)
@@ -168,14 +168,32 @@ class Handovers:
         if waiting and (row is None or row.final or row.to != waiting):
             entries = self._reader.entries(zone, self._addresses[nic], finished=True)
             self._hand_over(nic, row, waiting, entries, final=False)
-        elif not waiting and row is not None and self._outlived(row, others):
+        elif waiting and row is not None:
+            self._change(row, **self._rest(nic, row))
+        else:
+            self._alone(nic, row, others)
+
+    def _rest(self, nic: str, row: Handover | None) -> dict[str, object]:
+        """What a row of ours says of what a NIC has brought along."""
+        rest, took = self._arrivals.rest(nic)
+        return {"rest": rest, "took": max(took, row.took if row is not None else 0)}
+
+    def _alone(self, nic: str, row: Handover | None, others: Iterable[Handover]) -> None:
+        """Nobody waits for a NIC that is here: our row says no more than what of its connections it has brought.
+
+        It is there as long as a row of another says so too, which must not count again.
+        """
+        rest = self._rest(nic, row)
+        if row is not None and not self._withdrawn(row, others):
+            self._change(row, **rest)
+        elif rest["rest"] or any(self._host in one.to for one in others):
+            self._put(nic, row, taken=row.taken if row is not None else 0, **rest)
+        elif row is not None:
             self._database.write([Delete(Handover, row.id)])
 
-    def _outlived(self, row: Handover, others: Iterable[Handover]) -> bool:
-        """Whether nobody needs a row of ours about a NIC that is here. Who had it meanwhile hands what it has not used
-        of it back, which it must be able to read."""
-        if row.to == {self._host}:
-            return not any(self._host in one.to for one in others)
+    def _withdrawn(self, row: Handover, others: Iterable[Handover]) -> bool:
+        """Whether nobody needs what our row says of the connections of a NIC that is here. Who had it meanwhile hands
+        what it has not used of it back, which it must be able to read."""
         returned = any(one.final and self._host in one.to for one in others)
         return not row.to or not row.final or returned or time() - row.taken / 1000 > PATIENCE
 
@@ -186,15 +204,17 @@ class Handovers:
             return
         if self._has_left(zone, here, nic, row):
             self._leave(switch, zone, here, there, row)
-        elif row is None:
-            self._put(None, Handover(id=handover_id(nic, self._host), nic=nic, host=self._host, waiting=True))
-        elif not row.waiting:
+            return
+        if row is None:
+            self._put(nic, None, waiting=True, **self._rest(nic, None))
+        else:
             # What it has handed over may still be needed.
-            self._database.write([Update(Handover, row.id, {"waiting": True})])
+            self._change(row, waiting=True, **self._rest(nic, row))
 
     def _has_left(self, zone: int, here: Here, nic: str, row: Handover | None) -> bool:
         """Whether the NIC was at this port until it moved; else this is where it may come to."""
-        if nic in self._was_active or (row is not None and row.to - {self._host} and not row.final):
+        told = row is not None and not row.final and (row.to or (row.rest and not row.waiting))
+        if told or nic in self._was_active:
             return True
         if nic not in self._looked:
             self._looked.add(nic)
@@ -207,7 +227,7 @@ class Handovers:
         """The NIC is active elsewhere: hand over what it has left here, and then forget it."""
         if row is not None and row.final and nic.host in row.to:
             return
-        addresses = self._addresses.get(nic.id) or frozenset(one.own for one in unpack(row.connections if row else ""))
+        addresses = self._addresses.get(nic.id) or _owned(row)
         entries = self._reader.entries(zone, addresses, finished=True)
         self._hand_over(nic.id, row, frozenset({nic.host}), entries, final=True)
         self._left.add(nic.id)
@@ -224,25 +244,31 @@ class Handovers:
     def _is_active(self, nic: str) -> bool:
         """Whether the NIC has come back meanwhile."""
         applied = self._writer.applied
-        return applied is None or any(
-            port.nic == nic and port.state is State.ACTIVE for port in applied.decision.ports
-        )
+        return applied is None or any(port.nic == nic and port.state is State.ACTIVE for port in applied.decision.ports)
 
     def _gone(self, switch: Switch, zone: int, here: Here, row: Handover) -> None:
         """A row of ours about a NIC that has no port here any more."""
         nic = self._replica.get(Nic, row.nic) if row.nic else None
         if row.nic and nic is None:
             return
-        if nic is not None and nic.host in row.to - {self._host}:
+        if nic is not None and nic.host in row.to:
             if not row.final:
                 self._leave(switch, zone, here, nic, row)
                 return
-            if any(one.expires > time() for one in unpack(row.connections)):
-                if row.waiting:
-                    self._database.write([Update(Handover, row.id, {"waiting": False})])
+            if self._needed(row, nic.host):
+                self._change(row, waiting=False)
                 return
         self._addresses.pop(row.nic or "", None)
         self._database.write([Delete(Handover, row.id)])
+
+    def _needed(self, row: Handover, host: str) -> bool:
+        """Whether the hypervisor that a NIC has gone to has not taken yet what our row says, or a row of another says
+        again what the NIC once took from us."""
+        others = [one for one in self._replica.find(Handover, nic=row.nic) if one.host != self._host]
+        if any(one.host == host and one.took >= row.taken for one in others):
+            return any(self._host in one.to for one in others)
+        now = monotonic()
+        return any(one.expires > now for one in said(row, row.connections).resumed())
 
     def _hand_over(
         self, nic: str, row: Handover | None, to: frozenset[str], entries: Iterable[Entry], *, final: bool
@@ -251,27 +277,43 @@ class Handovers:
 
         If nothing is known at last, because the switch has restarted or forgotten it, what was said before still holds.
         """
-        now = time()
+        now = monotonic()
         addresses = self._addresses.get(nic, frozenset())
-        connections = known(entries, addresses, self._arrivals.unused(nic, now), now)
-        if row is not None:
-            connections = steady(connections, unpack(row.connections), now)
-        text = pack(connections) or (row.connections if row is not None and final else "")
-        fresh = Handover(
-            id=handover_id(nic, self._host), nic=nic, host=self._host, to=to, connections=text, final=final,
-            taken=round(now * 1000),
-        )  # fmt: skip
-        self._put(row, fresh)
+        before = said(row, row.connections).resumed() if row is not None else []
+        connections = steady(known(entries, addresses, self._arrivals.unused(nic), now), before, now)
+        if final and not connections:
+            connections = [one for one in before if one.expires > now]
+        rest = self._rest(nic, row) | ({"rest": ""} if final else {})
+        text = pack(connections, now)
+        self._put(nic, row, to=to, connections=text, final=final, taken=self._later(nic), **rest)
         LOG.info("NIC %s: %d connections handed over to %s%s", nic, len(connections), ", ".join(sorted(to)),
                  ", it has left" if final else "")  # fmt: skip
 
-    def _put(self, row: Handover | None, fresh: Handover) -> None:
-        """Make the row, or change it."""
+    def _later(self, nic: str) -> int:
+        """The time of day in milliseconds, or later: after all that has been said about a NIC."""
+        rows = self._replica.find(Handover, nic=nic)
+        seen = [self._arrivals.rest(nic)[1], *(max(one.taken, one.took) for one in rows)]
+        return max(round(time() * 1000), max(seen) + 1)
+
+    def _put(self, nic: str, row: Handover | None, **values: Any) -> None:
+        """Let our row about a NIC say this and nothing else."""
+        fresh = Handover(id=handover_id(nic, self._host), nic=nic, host=self._host, **values)
         if row is None:
             self._database.write([Insert(fresh)])
-            return
-        names = ("waiting", "to", "connections", "final", "taken")
-        self._database.write([Update(Handover, row.id, {name: getattr(fresh, name) for name in names})])
+        else:
+            names = ("waiting", "to", "connections", "final", "taken", "rest", "took")
+            self._change(row, **{name: getattr(fresh, name) for name in names})
+
+    def _change(self, row: Handover, **values: object) -> None:
+        """Change what is different in the row."""
+        changed = {name: value for name, value in values.items() if getattr(row, name) != value}
+        if changed:
+            self._database.write([Update(Handover, row.id, changed)])
+
+
+def _owned(row: Handover | None) -> frozenset[str]:
+    """The addresses of a NIC that its connections in a row show."""
+    return frozenset(one.own for one in said(row, row.connections).connections) if row is not None else frozenset()
 
 
 def _forget(switch: Switch, zone: int, entries: Iterable[Entry]) -> None:

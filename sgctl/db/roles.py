@@ -43,7 +43,9 @@ AGENT: Mapping[str, Permission] = {
     "Host": Permission(
         owner="name", create=True, columns=("address", "applied", "heartbeat", "seen", "started", "version")
     ),
-    "Handover": Permission(owner="host", create=True, columns=("connections", "final", "taken", "to", "waiting")),
+    "Handover": Permission(
+        owner="host", create=True, columns=("connections", "final", "rest", "taken", "to", "took", "waiting")
+    ),
     "NIC": Permission(owner="", create=False, columns=("host", "reason", "since", "state")),
 }
 

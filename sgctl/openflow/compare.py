@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct, unpack_from
-from time import time
+from time import monotonic
 from typing import NamedTuple, TypeAlias
 
 from flows.flow import Flow, Learn
@@ -151,7 +151,7 @@ def compare(
         else:
             yield Findings(intruders=(entry,))
     yield Findings(changed=tuple(changed.values()))
-    now = time()
+    now = monotonic()
     gone = (flow for cookie, flow in desired.items() if cookie not in seen and cookie not in changed)
     yield Findings(missing=tuple(flow for flow in gone if not flow.expires or flow.expires > now + 1))
 

@@ -24,7 +24,8 @@ from sgctl.openflow.errors import SwitchError, SwitchGone
 DEADLINE = 5.0
 MOST_FRAGMENTS = 5000
 """Fragments that the userspace datapath holds at most: the highest number that it takes, its default being 1000."""
-_PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132}
+#: Those that Open vSwitch names; of all others it tells the numbers.
+_PROTOCOLS = {"icmp": 1, "igmp": 2, "tcp": 6, "udp": 17, "dccp": 33, "icmpv6": 58, "sctp": 132, "udplite": 136}
 _ENTRY = re.compile(
     r"(?P<proto>[\w-]+),orig=\(src=(?P<src>[^,]+),dst=(?P<dst>[^,)]+)"
     r"(?:,sport=(?P<sport>\d+),dport=(?P<dport>\d+))?"

@@ -15,7 +15,7 @@ from math import ceil
 from operator import lshift
 from struct import Struct
 from struct import error as StructError
-from time import time
+from time import monotonic
 from typing import Any
 
 from flows.fields import Bits, MatchField, Term
@@ -88,7 +88,7 @@ def flow_mod(flow: Flow, xid: int) -> bytes:
 
 def _timeout(flow: Flow) -> int:
     """The hard timeout of a flow that expires, seconds from now."""
-    return min(MAX_TIMEOUT, max(1, ceil(flow.expires - time())))
+    return min(MAX_TIMEOUT, max(1, ceil(flow.expires - monotonic())))
 
 
 def flow_delete(cookie: int, table: int, xid: int) -> bytes:

@@ -70,6 +70,7 @@ class Conditions:
     def __init__(self) -> None:
         self._about = Last(_About.of)
         self._nic_clauses, self._vm_clauses = Last(partial(_any, "nic")), Last(partial(_any, "_uuid"))
+        self._moving_clauses = Last(partial(_any, "nic"))
 
     def of(self, watch: Watch | None, replica: Replica) -> Mapping[Kind, Json]:
         """The conditions that follow from this interest and these rows."""
@@ -89,7 +90,7 @@ class Conditions:
         clauses: dict[Kind, list[Json]] = {
             Host: [["name", "==", name] for name in sorted(about.hosts | {watch.host})],
             Nic: [["host", "==", watch.host], *_any("_uuid", named | left.difference(ids))],
-            Handover: [["host", "==", watch.host], *nic_clauses],
+            Handover: [["host", "==", watch.host], *self._moving_clauses(about.nics | left)],
             Address: nic_clauses,
             Member: _any("group", peers),
             Vm: vm_clauses,

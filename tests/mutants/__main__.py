@@ -26,9 +26,12 @@ WORKERS = 2
 TESTS = {
     "flows": (
         "flows_behaviour", "flows_state", "flows_ports", "flows_rules", "flows_bundles", "flows_resumed",
-        "flows_meters", "trace_packet", "flows_lint", "trace_worlds",
+        "flows_handover", "flows_meters", "trace_packet", "flows_lint", "trace_worlds",
     ),
-    "sgctl": ("policy_ports", "policy_rules", "reconcile", "policy_worlds", "policy_increments", "trace_worlds"),
+    "sgctl": (
+        "handover", "agent_arrivals", "policy_ports", "policy_rules", "reconcile", "policy_worlds", "policy_increments",
+        "trace_worlds", "flows_handover",
+    ),
 }  # fmt: skip
 SOURCES = ("flows", "sgctl", "tests", "setup.cfg")
 NOTHING = tuple(Mutant(f"no bug in {file}", file, "import annotations", "import annotations")

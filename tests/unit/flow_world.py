@@ -18,6 +18,7 @@ from flows.inputs import (
     Moved,
     Overdrawn,
     Peer,
+    Pieces,
     Policy,
     Port,
     Resumed,
@@ -125,7 +126,10 @@ MOVED: tuple[Unit, ...] = (
             Connection(TCP, ip_address("10.1.0.17"), ip_address("10.9.0.1"), 80, 40000, 0x80, 1799999990),
             Connection(UDP, ip_address("fd00:1::17"), ip_address("fd00:9::1"), 5000, 53, 0, 1799999980),
             Connection(GRE, ip_address("10.1.0.17"), ip_address("10.9.0.1"), expires=1800000000),
+            Connection(ICMP, ip_address("10.1.0.17"), ip_address("10.9.0.1"), ticket=0x71C, expires=1799999999),
+            Connection(SCTP, ip_address("fd00:1::17"), ip_address("fd00:9::1"), ticket=0x5C7, opened=True, expires=9),
         ),
+        (Pieces(ip_address("10.1.0.17"), ip_address("10.9.0.1"), 0x80, 1800000000),),
     ),
 )
 #: A VM that has used up its quota of connections.

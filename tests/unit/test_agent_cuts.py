@@ -198,12 +198,16 @@ def test_what_a_moving_vm_brings_along_ends_too(cut_first: bool) -> None:
     replica = Replica([Handover, Cut])
     replica.insync = True
     arrivals = Arrivals("there", replica, Reader([]))  # type: ignore[arg-type]
-    until = int(time.time()) + 1000
+    now = time.monotonic()
+    until = int(now) + 1000
     carried = [Carried(6, "10.1.0.6", "10.1.0.5", 80, port, False, rule, until) for port, rule in ((1, NUMBER), (2, 5))]
-    row = Handover(id="h", nic="n", host="here", to=frozenset({"there"}), connections=pack(carried), taken=1)
+    row = Handover(
+        id="h", nic="n", host="here", to=frozenset({"there"}), connections=pack(carried, now),
+        taken=round(time.time() * 1000),
+    )  # fmt: skip
     news = [{Cut: {"c": Cut(id="c", rule=RULE)}}, {Handover: {"h": row}}]
     for one in news if cut_first else reversed(news):
         replica.announce(replica.absorb(one))  # type: ignore[arg-type]
         arrivals.brought()
-    (spans,) = arrivals.brought().values()
-    assert [connection.rule for connections in spans.values() for connection in connections] == [5]
+    (endings,) = arrivals.brought().values()
+    assert [connection.rule for ending in endings.values() for connection in ending.connections] == [5]

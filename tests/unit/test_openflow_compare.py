@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from struct import pack
-from time import time
+from time import monotonic
 
 import pytest
 
@@ -75,7 +75,7 @@ def test_a_timeout_that_was_added_is_a_change() -> None:
 
 
 def test_a_flow_that_has_expired_is_not_missing() -> None:
-    past, future = (replace(PICKED, expires=round(time()) + seconds) for seconds in (-5, 60))
+    past, future = (replace(PICKED, expires=round(monotonic()) + seconds) for seconds in (-5, 60))
     rest = [one for one in ALL if one != statistics(PICKED)]
     assert found(*rest, desired=KNOWN | {PICKED.cookie: past}) == Findings()
     assert found(*rest, desired=KNOWN | {PICKED.cookie: future}) == Findings(missing=(future,))

@@ -210,6 +210,6 @@ def test_what_cannot_be_expressed_is_refused(flow: Flow) -> None:
 
 @pytest.mark.parametrize(("expires", "seconds"), [(0, 0), (1010, 10), (900, 1), (1 << 20, 0xFFFF)])
 def test_a_flow_that_expires_by_itself(monkeypatch: pytest.MonkeyPatch, expires: int, seconds: int) -> None:
-    monkeypatch.setattr(encode, "time", lambda: 1000.5)
+    monkeypatch.setattr(encode, "monotonic", lambda: 1000.5)
     message = encode.flow_mod(Flow(3, 4, Match(()), (), expires=expires), 7)
     assert int.from_bytes(message[28:30], "big") == seconds
