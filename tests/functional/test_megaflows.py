@@ -19,6 +19,8 @@ from tests.unit.flow_world import NAGIOS, POLICIES, TCP, UNITS, WEB, bundle, flo
 pytestmark = pytest.mark.functional
 CLIENTS = 1000
 ESTABLISHED, SCANNED = 10, 30
+QUEUE = 50
+"""So many frames a port takes before the switch has looked at one; 100 are too many."""
 _MEMBERS = {4: int(IPv4Address("10.77.0.0")), 6: int(IPv6Address("fd00:77::"))}
 SERVICES = tuple(rule(0x400 + n, Service(TCP, 8000 + 7 * n, 8003 + 7 * n), f"10.1.{n}.0/24") for n in range(20))
 
@@ -50,8 +52,10 @@ def real() -> Iterator[DummySwitch]:
 def cached(real: DummySwitch, packets: Iterable[tuple[Packet, int]]) -> list[str]:
     """The cached flows that these packets leave behind, from none."""
     real.control("revalidator/purge")
-    for packet, port in packets:
+    for number, (packet, port) in enumerate(packets, 1):
         real.receive(packet.frame, port)
+        if number % QUEUE == 0:
+            real.sent()
     real.sent()
     return [line for line in real.control("dpctl/dump-flows").splitlines() if "actions:" in line]
 
