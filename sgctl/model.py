@@ -185,6 +185,8 @@ class Nic(Row):
     groups: its security groups.  host, state, reason, since: written by the agent that has its port; host is the name
     of the hypervisor where the NIC is active, state ``up`` or ``closed`` (then with a reason) or empty.
     revision: counts changes of its groups and addresses, so that concurrent ones cannot miss each other's Member rows.
+    addresses, wanted, vm_name: copies of what its Address rows and its VM say, for agents; copied: revision + 1 if they
+    are.
     """
 
     TABLE: ClassVar[str] = "NIC"
@@ -199,6 +201,15 @@ class Nic(Row):
     reason: str = ""
     since: int = 0
     revision: int = 0
+    addresses: frozenset[str] = frozenset()
+    wanted: str = ""
+    vm_name: str = ""
+    copied: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the row says all that an agent needs to know of the NIC; rows of earlier releases do not."""
+        return self.copied == self.revision + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain
 from time import monotonic, time
 from typing import Any, TypeAlias
 
@@ -25,11 +27,11 @@ from sgctl.world import World, by_id
 Kind: TypeAlias = type[Row]
 CONCERNS: frozenset[Kind] = frozenset({Account, Address, Group, Member, Nic, Pod, Range, Rule, Vm, Zone})
 _TABLES: Mapping[str, tuple[Kind, Callable[[list[Any]], Any]]] = {
-    "accounts": (Account, by_id), "zones": (Zone, by_id), "pods": (Pod, by_id), "vms": (Vm, by_id),
-    "nics": (Nic, by_id), "groups": (Group, by_id), "ranges": (Range, tuple), "addresses": (Address, tuple),
-    "rules": (Rule, tuple), "members": (Member, tuple),
+    "accounts": (Account, by_id), "zones": (Zone, by_id), "pods": (Pod, by_id), "nics": (Nic, by_id),
+    "groups": (Group, by_id), "ranges": (Range, tuple), "rules": (Rule, tuple), "members": (Member, tuple),
 }  # fmt: skip
 """How the tables of the database are called in a `World`, and what they are there."""
+_OF_NICS: frozenset[Kind] = frozenset({Nic, Vm, Address})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,26 @@ class Known:
         reread = {
             name: shape(replica.all(kind)) for name, (kind, shape) in _TABLES.items() if kind in changed or not before
         }
+        if before is None or not changed.isdisjoint(_OF_NICS):
+            reread |= _of_nics(replica)
         rows = replace(before.rows if before else World(host=host), **reread)
         return cls(rows, last_barrier(host, replica))
+
+
+def _of_nics(replica: Replica) -> dict[str, Any]:
+    """VMs and addresses, from NICs' own rows where these say all."""
+    complete = {nic.id: told_by(nic) for nic in replica.all(Nic) if nic.complete}
+    rows = [row for row in replica.all(Address) if row.nic not in complete]
+    told = {vm.id: vm for vm, _ in complete.values()}
+    addresses = chain(rows, *(found for _, found in complete.values()))
+    return {"vms": by_id(replica.all(Vm)) | told, "addresses": tuple(addresses)}
+
+
+@lru_cache(maxsize=1 << 14)
+def told_by(nic: Nic) -> tuple[Vm, tuple[Address, ...]]:
+    """The VM and the addresses of a NIC, as far as agents need to know them, from the NIC's row alone."""
+    vm = Vm(id=nic.vm, name=nic.vm_name, account=nic.account, zone="", pod=nic.pod, wanted=nic.wanted)
+    return vm, tuple(Address(id=f"{nic.id} {text}", address=text, nic=nic.id) for text in sorted(nic.addresses))
 
 
 def last_barrier(host: str, replica: Replica) -> int:

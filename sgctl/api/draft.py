@@ -84,6 +84,11 @@ class Draft:
         known = edits.get(row.id)
         edits[row.id] = _Edit(known.before if known else before, after)
 
+    def touched(self, kind: type[R]) -> list[R]:
+        """The rows of a table that are inserted, changed or deleted here, as they were and as they are."""
+        edits = self._edits.get(kind, {}).values()
+        return [row for edit in edits for row in (edit.before, edit.after) if row is not None]
+
     def changes(self) -> tuple[list[Change], list[Guard]]:
         """What is to be written, and the values that must still be there for it to make sense."""
         changes: list[Change] = []

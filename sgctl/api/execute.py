@@ -16,6 +16,7 @@ from sgctl.api.barrier import DONE, FAILED, PENDING, Wait, Waiter, raise_barrier
 from sgctl.api.command import Answer, Barrier, Call, Caller, Command, Mode, Object, new_id
 from sgctl.api.draft import Draft
 from sgctl.api.errors import ApiError, Code, EarlyError
+from sgctl.api.membership import refresh_copies
 from sgctl.api.params import Args, parse
 from sgctl.api.rendered import Rendered
 from sgctl.api.settings import Settings
@@ -69,6 +70,7 @@ class Executor:
             wait = None
             if command.mode is not Mode.SYNC:
                 content, wait = _with_job(call, answer, content)
+            refresh_copies(call.draft)
             try:
                 self._write(call)
             except (Conflict, Stale, Referenced) as error:

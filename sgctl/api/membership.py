@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups and addresses of NICs, with the `Member` rows that follow from both.
+"""Groups and addresses of NICs, with what follows from them: `Member` rows, and the copies for agents in the NIC's row.
 
 Each change of one of them counts `Nic.revision` up, which the transaction is guarded by: two concurrent changes of the
 same NIC cannot miss each other's Member rows.
@@ -8,7 +8,7 @@ same NIC cannot miss each other's Member rows.
 from __future__ import annotations
 
 from sgctl.api.draft import Draft
-from sgctl.model import Address, Member, Nic, member_id
+from sgctl.model import Address, Member, Nic, Vm, member_id
 
 
 def add_address(draft: Draft, nic: Nic, row: Address, *, new: bool = False) -> None:
@@ -45,6 +45,27 @@ def remove_nic(draft: Draft, nic: Nic) -> None:
         _remove_members(draft, row)
         draft.delete(row)
     draft.delete(nic)
+
+
+def refresh_copies(draft: Draft) -> None:
+    """Bring the copies up to date in the rows of all NICs that a draft is about; for when it is finished."""
+    about = {nic.id for nic in draft.touched(Nic)} | {row.nic for row in draft.touched(Address)}
+    about |= {nic.id for vm in draft.touched(Vm) for nic in draft.find(Nic, vm=vm.id)}
+    for id in about:
+        nic = draft.get(Nic, id)
+        if nic is not None:
+            copy_to(draft, nic)
+
+
+def copy_to(draft: Draft, nic: Nic) -> None:
+    """Copy what agents need to know of a NIC's VM and addresses into its row, if it does not say that already."""
+    vm = draft.get(Vm, nic.vm)
+    if vm is None:
+        return
+    addresses = frozenset(row.address for row in draft.find(Address, nic=nic.id))
+    copies = {"addresses": addresses, "wanted": vm.wanted, "vm_name": vm.name, "copied": nic.revision + 1}
+    if any(getattr(nic, name) != value for name, value in copies.items()):
+        draft.update(nic, **copies)
 
 
 def _member(group: str, row: Address) -> Member:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Forgetting what nobody asks about any more: finished jobs, destroyed VMs, connections that were to end or to move;
-and ending jobs whose server died."""
+ending jobs whose server died; and completing the rows of NICs that an earlier release has written."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import random
 import time
 
 from sgctl.api.barrier import FAILED, PENDING, end_job
+from sgctl.api.draft import Draft
 from sgctl.api.errors import Code
+from sgctl.api.membership import copy_to
 from sgctl.api.pace import set_pace
 from sgctl.api.settings import Settings
 from sgctl.errors import StoreError
-from sgctl.model import Cut, Handover, Job, Vm
+from sgctl.model import Cut, Handover, Job, Nic, Vm
 from sgctl.store import Change, Database, Delete
 
 LOG = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ def sweep_forever(database: Database, settings: Settings) -> None:
         set_pace(database)
         time.sleep(random.uniform(0.5, 1.5) * _EVERY)
         try:
+            complete_nics(database)
             sweep(database, settings, now=round(time.time() * 1000))
         except StoreError as error:
             # Another server was faster, or the database is away: there is a next time.
@@ -66,6 +69,22 @@ def sweep(database: Database, settings: Settings, *, now: int) -> int:
     for start in range(0, len(old), _BATCH):
         database.write(old[start : start + _BATCH], comment="sweep")
     return len(old)
+
+
+def complete_nics(database: Database) -> int:
+    """See that NICs' rows say all that agents need to know of them; how many did not."""
+    reads = database.replica
+    suspects = [nic for nic in reads.all(Nic) if not nic.complete]
+    stopped = [vm for vm in reads.all(Vm) if vm.wanted != "Running"]
+    suspects += [nic for vm in stopped for nic in reads.find(Nic, vm=vm.id) if nic.wanted != vm.wanted]
+    for start in range(0, len(suspects), _BATCH):
+        draft = Draft(reads)
+        for nic in suspects[start : start + _BATCH]:
+            copy_to(draft, nic)
+        changes, guards = draft.changes()
+        if changes:
+            database.write(changes, guards, comment="complete NICs")
+    return len(suspects)
 
 
 def _abandoned(job: Job) -> dict[str, object]:

@@ -2,8 +2,11 @@
 """Which rows an agent needs, as monitor conditions: cost follows what is on this host, not the size of the cloud.
 
 Conditions depend on rows that earlier conditions brought: NICs name groups, groups have rules, rules name groups. So
-`Conditions.of` is a pure function of what is here, asked again after each change; when it gives what the server has
-already agreed to, all rounds are complete. Leaving shrinks them the same way.
+`Conditions.of` is asked again after each change; when it gives what the server has already agreed to, all rounds are
+complete. Leaving shrinks them the same way.
+
+For each table whose condition changes the server looks at every row of it, twice (tests/bench/SCALE.md). That is why
+a NIC's row says all about the NIC: only of NICs whose rows do not (`Nic.complete`) VM and addresses are asked for.
 """
 
 from __future__ import annotations
@@ -69,8 +72,9 @@ class Conditions:
 
     def __init__(self) -> None:
         self._about = Last(_About.of)
-        self._nic_clauses, self._vm_clauses = Last(partial(_any, "nic")), Last(partial(_any, "_uuid"))
-        self._moving_clauses = Last(partial(_any, "nic"))
+        self._named: frozenset[str] = frozenset()
+        self._moving_clauses, self._bare_clauses = Last(partial(_any, "nic")), Last(partial(_any, "nic"))
+        self._vm_clauses = Last(partial(_any, "_uuid"))
 
     def of(self, watch: Watch | None, replica: Replica) -> Mapping[Kind, Json]:
         """The conditions that follow from this interest and these rows."""
@@ -78,22 +82,22 @@ class Conditions:
             return dict.fromkeys(KINDS, _NONE)
         here = replica.find(Nic, host=watch.host)
         ids = [nic.id for nic in here]
-        # Whoever is here already has been asked for by the host: so most conditions stay short.
-        named = watch.nics.difference(ids)
+        # Whoever is here already has been asked for by the host: so most conditions stay short. But who has been asked
+        # for by name stays so: each change of a condition costs the server a look at every row of the table.
+        named = self._named = watch.nics.difference(ids) | watch.nics & self._named
         about = self._about((*here, *(nic for id in sorted(named) if (nic := replica.get(Nic, id)))))
         peers = {rule.peer for group in about.groups for rule in replica.find(Rule, group=group) if rule.peer}
         groups = about.groups | peers
         accounts = about.accounts | {group.account for id in groups if (group := replica.get(Group, id))}
         zones = {pod.zone for id in about.pods if (pod := replica.get(Pod, id))}
-        nic_clauses, vm_clauses = self._nic_clauses(about.nics), self._vm_clauses(about.vms)
         left = {row.nic for row in replica.find(Handover, host=watch.host) if row.nic}
         clauses: dict[Kind, list[Json]] = {
             Host: [["name", "==", name] for name in sorted(about.hosts | {watch.host})],
             Nic: [["host", "==", watch.host], *_any("_uuid", named | left.difference(ids))],
             Handover: [["host", "==", watch.host], *self._moving_clauses(about.nics | left)],
-            Address: nic_clauses,
+            Address: self._bare_clauses(about.bare_nics),
             Member: _any("group", peers),
-            Vm: vm_clauses,
+            Vm: self._vm_clauses(about.bare_vms),
             Pod: _any("_uuid", about.pods),
             Range: _any("pod", about.pods),
             Zone: _any("_uuid", zones),
@@ -106,14 +110,15 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """What follows from the NICs alone."""
+    """What follows from the NICs alone; the bare ones are those whose rows do not say all."""
 
     groups: frozenset[str]
     pods: frozenset[str]
     accounts: frozenset[str]
     hosts: frozenset[str]
     nics: frozenset[str]
-    vms: frozenset[str]
+    bare_nics: frozenset[str]
+    bare_vms: frozenset[str]
 
     @classmethod
     def of(cls, nics: tuple[Nic, ...]) -> _About:
@@ -123,7 +128,8 @@ class _About:
             accounts=frozenset(map(attrgetter("account"), nics)),
             hosts=frozenset(map(attrgetter("host"), nics)) - {""},
             nics=frozenset(map(attrgetter("id"), nics)),
-            vms=frozenset(map(attrgetter("vm"), nics)),
+            bare_nics=frozenset(nic.id for nic in nics if not nic.complete),
+            bare_vms=frozenset(nic.vm for nic in nics if not nic.complete),
         )
 
 

@@ -85,7 +85,10 @@ class Machine:
         groups = frozenset({place.groups[group]})
         account, pod = place.account, place.pods[self.pod]
         yield Vm(id=self.vm, name=self.name, zone=place.zone, account=account, pod=pod)
-        yield Nic(id=self.nic, vm=self.vm, mac=self.mac, groups=groups, account=account, pod=pod)
+        yield Nic(
+            id=self.nic, vm=self.vm, mac=self.mac, groups=groups, account=account, pod=pod, copied=1,
+            addresses=frozenset({self.address}), wanted="Running", vm_name=self.name,
+        )  # fmt: skip
         yield Address(id=str(uuid5(NAMESPACE_OID, f"bench address {self.address}")), address=self.address, nic=self.nic)
         yield self.member(place, group)
 

@@ -15,8 +15,10 @@ import sys
 import time
 from typing import Any
 
-from sgctl.model import Account, Address, Cloud, Group, Host, Member, Nic, Pod, Range, Row, Rule, Vm, Zone
-from sgctl.store.columns import tables
+from sgctl.model import (
+    Account, Address, Cloud, Cut, Group, Handover, Host, Member, Nic, Pod, Range, Row, Rule, Vm, Zone,
+)  # fmt: skip
+from sgctl.store.interest import seen
 from tests.functional import big_cloud
 from tests.unit.store_rows import uid
 
@@ -32,8 +34,8 @@ def conditions(host: int, watched: str) -> dict[type[Row], list[Any]]:
     groups = [uid(f"group {account}"), watched]
     name, nics = f"h{host}", [big_cloud.nic_id(number) for number in numbers]
     return {
-        Cloud: [True], Host: [["name", "==", name]], Nic: [["host", "==", name]], Address: _any("nic", nics),
-        Vm: _any("_uuid", [uid(f"vm {number}") for number in numbers]), Member: _any("group", groups),
+        Cloud: [True], Cut: [True], Host: [["name", "==", name]], Nic: [["host", "==", name]], Address: [False],
+        Vm: [False], Handover: [["host", "==", name], *_any("nic", nics)], Member: _any("group", groups),
         Group: _any("_uuid", groups), Rule: _any("group", groups[:1]),
         Account: _any("_uuid", [uid(f"account{account}")]),
         Pod: _any("_uuid", [big_cloud.POD.id]), Zone: _any("_uuid", [big_cloud.ZONE.id]),
@@ -49,7 +51,7 @@ def _requests(host: int, watched: str) -> bytes:
     """As agents ask (`sgctl.store.link`): first for nothing, then for what they need, so that no dump is made ready."""
     needed = conditions(host, watched)
     monitor = {
-        kind.TABLE: [{"columns": sorted(tables()[kind].columns), "where": [False], "select": {"initial": False}}]
+        kind.TABLE: [{"columns": sorted(seen(kind)), "where": [False], "select": {"initial": False}}]
         for kind in needed
     }
     params = ["SG", f"m{host}", monitor, "00000000-0000-0000-0000-000000000000"]

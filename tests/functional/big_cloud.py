@@ -63,7 +63,8 @@ def _account(start: int) -> Iterator[Row]:
         yield Vm(id=vm, name=f"vm{number}", account=account, zone=ZONE.id, pod=POD.id)
         yield Nic(
             id=nic, vm=vm, account=account, pod=POD.id, mac=f"02:00:00:{number >> 16:02x}:{number >> 8 & 255:02x}:"
-            f"{number & 255:02x}", groups=frozenset({group}), host=host(number), state="up",
+            f"{number & 255:02x}", groups=frozenset({group}), host=host(number), state="up", copied=1,
+            addresses=frozenset({address}), wanted="Running", vm_name=f"vm{number}",
         )  # fmt: skip
         yield Address(id=uid(f"address {number}"), address=address, nic=nic)
         yield Member(id=member_id(group, address), group=group, nic=nic, address=address)

@@ -97,6 +97,31 @@ def test_a_plugged_nic_brings_the_host_that_has_it(world: World) -> None:
     assert {host.name for host in world.agent.replica.all(Host)} == {"h1", "h2"}
 
 
+def test_of_a_nic_whose_row_says_all_nothing_else_is_asked_for(world: World) -> None:
+    """Until somebody changes it who does not know of copies."""
+    full, nic = world.watch(), MINE[1]
+    copies = {"copied": nic.revision + 1, "wanted": "Running", "vm_name": "web1", "addresses": frozenset({"10.0.0.1"})}
+    world.everything.write([Update(Nic, nic.id, copies)])
+    eventually(lambda: world.shows(full - ids(MINE[0], MINE[2])))
+    world.everything.write([Update(Nic, nic.id, {"revision": nic.revision + 1})])
+    eventually(lambda: world.shows(full))
+    world.everything.write([Update(Nic, nic.id, {name: getattr(nic, name) for name in (*copies, "revision")})])
+
+
+def test_a_nic_that_was_asked_for_by_name_stays_so_while_its_port_is_there(world: World) -> None:
+    """When it is bound here the condition stays as it is: a change would cost the server a look at all NICs."""
+    full, nic = world.watch(PLUGGED[1]), PLUGGED[1]
+    conditions: list[object] = []
+    demand = world.agent._idl.demand
+    world.agent._idl.demand = lambda found: conditions.append(found[Nic]) or demand(found)  # type: ignore[method-assign, func-returns-value]
+    world.everything.write([Update(Nic, nic.id, {"host": "h1", "state": "up"})])
+    eventually(lambda: world.shows(full))
+    world.everything.write([Update(Nic, nic.id, {"host": "", "state": ""})])
+    eventually(lambda: world.shows(full))
+    assert conditions and all(one == conditions[0] for one in conditions)
+    assert world.watch() == WITH_MINE
+
+
 def test_what_the_agent_sees_shrinks_again(world: World) -> None:
     full = world.watch(PLUGGED[1])
     assert world.watch() == WITH_MINE

@@ -11,7 +11,7 @@ import pytest
 from sgctl.agent.gather import Gatherer, Heartbeats, named_nics
 from sgctl.heartbeat import MISSED, SHORTEST
 from sgctl.localport import LocalPort
-from sgctl.model import Cloud, Host, Row
+from sgctl.model import Address, Cloud, Host, Nic, Row, Vm
 from sgctl.store import Replica
 from sgctl.store.interest import KINDS
 
@@ -121,3 +121,27 @@ def test_heartbeats_leave_what_was_decided_current() -> None:
     followed.show(Host(id="host", name="hv1", seen=5), Cloud(id="cloud", heartbeat=20_000))
     assert followed.gatherer.current
     assert (followed.barrier(), followed.gatherer.known) == known
+
+
+def test_a_complete_nic_needs_no_other_rows() -> None:
+    """Beside one whose row says less, and whose own rows count."""
+    nic = Nic(
+        id="n1", vm="v1", account="a", pod="p", mac="02:00:00:00:00:01", revision=3, copied=4, wanted="Stopped",
+        addresses=frozenset({"10.0.0.1", "fd00::1"}), vm_name="web1",
+    )  # fmt: skip
+    bare = replace(nic, id="n2", vm="v2", revision=4)
+    followed = Followed()
+    followed.show(nic, bare, Vm(id="v2", name="web2", account="a", zone="z", pod="p"))
+    followed.show(Address(id="x", address="10.0.0.2", nic="n2"), Address(id="y", address="10.0.0.9", nic="n1"))
+    followed.barrier()
+    assert followed.gatherer.known
+    rows = followed.gatherer.known.rows
+    assert {(vm.name, vm.wanted) for vm in rows.vms.values()} == {("web1", "Stopped"), ("web2", "Running")}
+    assert {(row.nic, row.address) for row in rows.addresses} == {
+        ("n1", "10.0.0.1"), ("n1", "fd00::1"), ("n2", "10.0.0.2"),
+    }  # fmt: skip
+    followed.show(replace(nic, wanted="Running", addresses=frozenset({"10.0.0.1"})))
+    followed.barrier()
+    rows = followed.gatherer.known.rows
+    assert rows.vms["v1"].wanted == "Running"
+    assert [row.address for row in rows.addresses if row.nic == "n1"] == ["10.0.0.1"]
