@@ -7,7 +7,8 @@
         database.write([Insert(Group(id=str(uuid4()), account=account.id, name="db", name_key="db"))])
 
 `database` is the connection, `replica` the records, `changes` what is written and how errors come back, `interest` the
-part that an agent sees; `columns` maps records to rows, `link` and `wire` are the connection's machinery below.
+part that an agent sees, `plugged` how it gets the NICs of new ports; `columns` maps records to rows, `link` and `wire`
+are the connection's machinery below.
 """
 
 from sgctl.store.changes import Change, Delete, Guard, Insert, Update

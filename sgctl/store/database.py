@@ -18,11 +18,12 @@ from typing import Self
 from ovs.poller import Poller
 
 from sgctl.collector import uncollected
-from sgctl.errors import Unavailable
-from sgctl.model import TABLES
-from sgctl.store.changes import Change, Guard, operations
+from sgctl.errors import Stale, Unavailable
+from sgctl.model import TABLES, Nic
+from sgctl.store.changes import Change, Guard, Update, operations
 from sgctl.store.interest import DECISIVE, KINDS, Conditions, Interest, Watch
-from sgctl.store.link import SgIdl
+from sgctl.store.link import Answered, SgIdl
+from sgctl.store.plugged import Plugged, answered, look_up
 from sgctl.store.replica import Changes, News, Replica
 from sgctl.store.requests import Alarm, Request
 from sgctl.store.wire import identify
@@ -61,6 +62,8 @@ class Database:
         self._idl = SgIdl(remotes, self.replica, interested=interest is not None, leader_only=writer)
         self._followed: Watch | None = None
         self._settled = self._reached = False
+        self._plugged = Plugged()
+        self._question: tuple[list[str], Answered] | None = None
         self._lock = Lock()
         self._queue: deque[Request] = deque()
         self._sent: list[Request] = []
@@ -131,7 +134,12 @@ class Database:
             raise Unavailable(f"there is no connection to the database {self.remotes}")
         if not request.done.wait(until - monotonic()):
             raise Unavailable(f"the database {self.remotes} did not answer in time", uncertain=True)
-        request.check()
+        try:
+            request.check()
+        except Stale:
+            self._plugged.expire({change.id for change in changes if isinstance(change, Update)})
+            self._alarm.ring()
+            raise
 
     def _watch(self) -> None:
         """The interest has changed: nothing is complete until the next turn says so."""
@@ -175,6 +183,9 @@ class Database:
         poller = Poller()
         self._idl.wait(poller)
         self._alarm.watch(poller)
+        left = self._plugged.left(monotonic())
+        if left is not None:
+            poller.timer_wait(round(left * 1000) + 1)
         poller.block()
         self._alarm.silence()
 
@@ -189,6 +200,7 @@ class Database:
         if decisive:
             self.replica.insync = False
         changed = self.replica.absorb(news)
+        self._plugged.shown(news.get(Nic, ()))
         self._report(self._idl.monitoring)
         arrived = self._idl.monitoring
         if self._interest is not None:
@@ -209,17 +221,40 @@ class Database:
 
         The rows that go then are those of an earlier connection that this server does not have any more.
         """
+        if not self._idl.monitoring:
+            self._plugged.expire()
+            self._question = None
         if not self._idl.agreed:
             self._settled = False
-        elif decisive or not self._settled or interest.watched is not self._followed:
-            self._followed = interest.watched
+            return frozenset()
+        expired = self._plugged.expired(monotonic())
+        if not (expired or decisive or not self._settled or interest.watched is not self._followed):
+            return frozenset()
+        self._idl.doubt(Nic, (id for id in expired if self.replica.get(Nic, id) is not None))
+        self._followed = interest.watched
+        changed = self.replica.absorb({Nic: self._plugged.unplugged(self._followed, self.replica)})
+        if self._followed is not None:
+            changed |= self._look_up(self._followed)
+        if self._question is not None:
+            self._settled = False
+            return changed
+        self._demand()
+        if self._settled and (gone := self._idl.take_unconfirmed()):
+            changed |= self.replica.absorb(gone)
             self._demand()
-            if self._settled and (gone := self._idl.take_unconfirmed()):
-                changed = self.replica.absorb(gone)
-                self._demand()
-                return changed
-        return frozenset()
+        return changed
+
+    def _look_up(self, watch: Watch) -> Changes:
+        """Ask for NICs that local ports name and nobody has told of, or take the answer; `_question` is the open one."""
+        changed: Changes = frozenset()
+        if self._question is not None and self._question[1].over:
+            (asked, answer), self._question = self._question, None
+            found = self._plugged.take(watch.host, asked, answered(answer.results), monotonic())
+            changed = self.replica.absorb({Nic: found})
+        if self._question is None and (names := self._plugged.strangers(watch, self.replica)):
+            self._question = names, self._idl.transact(look_up(names))
+        return changed
 
     def _demand(self) -> None:
-        self._idl.demand(self._conditions.of(self._followed, self.replica))
+        self._idl.demand(self._conditions.of(self._followed, self.replica, self._plugged.lent))
         self._settled = self._idl.agreed and self._followed is not None

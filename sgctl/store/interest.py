@@ -76,16 +76,17 @@ class Conditions:
         self._moving_clauses, self._bare_clauses = Last(partial(_any, "nic")), Last(partial(_any, "nic"))
         self._vm_clauses = Last(partial(_any, "_uuid"))
 
-    def of(self, watch: Watch | None, replica: Replica) -> Mapping[Kind, Json]:
-        """The conditions that follow from this interest and these rows."""
+    def of(self, watch: Watch | None, replica: Replica, lent: frozenset[str] = frozenset()) -> Mapping[Kind, Json]:
+        """The conditions that follow from this interest and these rows; none is needed for the NICs that are `lent`."""
         if watch is None:
             return dict.fromkeys(KINDS, _NONE)
         here = replica.find(Nic, host=watch.host)
         ids = [nic.id for nic in here]
         # Whoever is here already has been asked for by the host: so most conditions stay short. But who has been asked
         # for by name stays so: each change of a condition costs the server a look at every row of the table.
-        named = self._named = watch.nics.difference(ids) | watch.nics & self._named
-        about = self._about((*here, *(nic for id in sorted(named) if (nic := replica.get(Nic, id)))))
+        named = self._named = watch.nics.difference(ids, lent) | watch.nics & self._named
+        others = sorted((named | lent & watch.nics).difference(ids))
+        about = self._about((*here, *(nic for id in others if (nic := replica.get(Nic, id)))))
         peers = {rule.peer for group in about.groups for rule in replica.find(Rule, group=group) if rule.peer}
         groups = about.groups | peers
         accounts = about.accounts | {group.account for id in groups if (group := replica.get(Group, id))}

@@ -131,7 +131,7 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
 
     def sync_conditions(self) -> None:
         """What to ask for on a new connection; the Idl's own decides whether to go on from where we left off."""
-        if self._unconfirmed or self._must_begin_again:
+        if any(self._unconfirmed.values()) or self._must_begin_again:
             self.last_id, self._must_begin_again = _NEVER, False
         super().sync_conditions()
         if self._interested and self.last_id == _NEVER:
@@ -148,6 +148,10 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
         self._abandoned, self.uuid = str(self.uuid), uuid1()
         self.last_id = _NEVER
         self.restart_fsm()
+
+    def doubt(self, kind: Kind, ids: Iterable[str]) -> None:
+        """Go by these rows only until all conditions are agreed upon again, unless the server shows them."""
+        self._unconfirmed.setdefault(kind, set()).update(ids)
 
     def take_unconfirmed(self) -> News:
         """The rows from before that this server has not shown, as gone: for when it has agreed to all conditions.

@@ -16,7 +16,21 @@ import time
 from typing import Any
 
 from sgctl.model import (
-    Account, Address, Cloud, Cut, Group, Handover, Host, Member, Nic, Pod, Range, Row, Rule, Vm, Zone,
+    Account,
+    Address,
+    Cloud,
+    Cut,
+    Group,
+    Handover,
+    Host,
+    Member,
+    Nic,
+    Pod,
+    Range,
+    Row,
+    Rule,
+    Vm,
+    Zone,
 )  # fmt: skip
 from sgctl.store.interest import seen
 from tests.functional import big_cloud
