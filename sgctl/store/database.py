@@ -245,7 +245,7 @@ class Database:
         return changed
 
     def _look_up(self, watch: Watch) -> Changes:
-        """Ask for NICs that local ports name and nobody has told of, or take the answer; `_question` is the open one."""
+        """Ask for NICs that local ports name and nobody has told of, or take the answer; `_question` what is open."""
         changed: Changes = frozenset()
         if self._question is not None and self._question[1].over:
             (asked, answer), self._question = self._question, None
