@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from math import ceil, log10
 from typing import Any
 
+from tests.bench import report
+
 Results = dict[str, Any]
 FLAT = ("rule added", "member joins", "address added", "group added", "port removed", "port added")
-COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#a6761d")
-WIDTH, HEIGHT, LEFT, RIGHT, TOP = 680, 380, 60, 170, 36
+ALONE = "port added, switch alone"
+COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#666666", "#1f78b4")
+WIDTH, HEIGHT, LEFT, RIGHT, TOP = 720, 380, 60, 210, 36
 
 
 def pictures(results: Results) -> dict[str, str]:
     """By the end of the file's name."""
-    cases = [case for case in results["cases"] if case["case"].count(",") == 2]
+    cases = [case for case in results["cases"] if case["case"].count(",") == 2] or results["cases"]
     drawn = {"": flatness(cases)}
     if any(case["peers"] for case in cases):
         drawn["-peers"] = peers([case for case in cases if case["peers"]][-1])
@@ -35,6 +38,8 @@ def _text(x: float, y: float, said: str, *, anchor: str = "start", colour: str =
 def flatness(cases: Sequence[Results]) -> str:
     """Lines of events over the cases."""
     lines = {event: [case["events"][event]["wall"] for case in cases] for event in FLAT}
+    lines["port added, from event"] = [case["events"]["port added"]["parts"]["from port event"] for case in cases]
+    lines[ALONE] = [case["facts"][report.ALONE[0]] for case in cases]
     top = max(max(walls) for walls in lines.values())
     step = (WIDTH - LEFT - RIGHT) / max(1, len(cases) - 1)
 
@@ -50,9 +55,10 @@ def flatness(cases: Sequence[Results]) -> str:
     ends = sorted((walls[-1], event) for event, walls in lines.items())
     for number, (last, event) in enumerate(ends):
         points = " ".join(f"{LEFT + n * step:.0f},{height(wall):.0f}" for n, wall in enumerate(lines[event]))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[number]}" stroke-width="2"/>')
+        look = f'stroke="{COLOURS[number]}" stroke-width="2"' + (' stroke-dasharray="5 4"' if event == ALONE else "")
+        parts.append(f'<polyline points="{points}" fill="none" {look}/>')
         y = HEIGHT - TOP - 20 * number
-        parts.append(_text(WIDTH - RIGHT + 10, y, f"{event}, {last:.1f}", colour=COLOURS[number]))
+        parts.append(_text(WIDTH - RIGHT + 10, y, f"{event}: {last:.1f}", colour=COLOURS[number]))
     return _page(HEIGHT, "sgctl: milliseconds from call to flows in the switch, by ports,rules,members", parts)
 
 
@@ -64,7 +70,7 @@ def peers(case: Results) -> str:
     left, bar = 130, 12
     scale = (WIDTH - left - 70) / decades
     parts, y = [], TOP
-    for event in case["events"]:
+    for event in (event for event in case["events"] if not event.endswith(report.NO_API)):
         found = [(name, one["events"][event]["wall"]) for name, one in everybody.items() if event in one["events"]]
         parts.append(_text(left - 8, y + bar, event, anchor="end"))
         for name, wall in found:

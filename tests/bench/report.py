@@ -61,7 +61,7 @@ def tables(results: Results) -> str:
 
 def own(cases: Sequence[Results]) -> str:
     """Median milliseconds (processor time of all), and what is not time; flatness is of cases with one group rule."""
-    plain = [case for case in cases if case["case"].count(",") == 2]
+    plain = [case for case in cases if case["case"].count(",") == 2] or cases
     rows = []
     for event in cases[0]["events"]:
         rows.append([event, *(_timed(case["events"][event]) for case in cases), _flat(plain, event), _budget(event)])

@@ -78,3 +78,9 @@ def test_without_peers_there_is_no_picture_of_them() -> None:
         case["peers"] = {}
     assert picture.pictures(found).keys() == {""}
     assert "÷" not in report.tables(found)
+
+
+def test_a_single_case_with_more_group_rules_will_do() -> None:
+    found = {"cases": [results()["cases"][0] | {"case": "100,10,1000,20"}]}
+    assert "100,10,1000,20 / 100,10,1000,20" in report.tables(found)
+    assert "100,10,1000,20" in picture.pictures(found)[""]
