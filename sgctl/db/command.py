@@ -119,7 +119,7 @@ def _tls(options: Options) -> Tls | None:
         if any(given) or "ssl:" in options.db:
             raise SgctlError("ssl: remotes need --db-ssl-key, --db-ssl-cert and --db-ssl-ca")
         return None
-    from sgctl.store.wire import identify
+    from sgctl.jsonrpc import identify
 
     tls = Tls(key=options.db_ssl_key, cert=options.db_ssl_cert, ca=options.db_ssl_ca)
     tls.check()

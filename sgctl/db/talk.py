@@ -17,7 +17,7 @@ from ovs.stream import Stream
 
 from sgctl.dbfile import DATABASE
 from sgctl.errors import SgctlError
-from sgctl.store.wire import FastConnection
+from sgctl.jsonrpc import FastConnection
 
 Json = Any
 Rows = Mapping[str, Mapping[str, Json]]

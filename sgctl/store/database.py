@@ -19,6 +19,7 @@ from ovs.poller import Poller
 
 from sgctl.collector import uncollected
 from sgctl.errors import Stale, Unavailable
+from sgctl.jsonrpc import identify
 from sgctl.model import TABLES, Nic
 from sgctl.store.changes import Change, Guard, Update, operations
 from sgctl.store.interest import DECISIVE, KINDS, Conditions, Interest, Watch
@@ -26,7 +27,6 @@ from sgctl.store.link import Answered, SgIdl
 from sgctl.store.plugged import Plugged, answered, look_up
 from sgctl.store.replica import Changes, News, Replica
 from sgctl.store.requests import Alarm, Request
-from sgctl.store.wire import identify
 from sgctl.tls import Tls
 
 LOG = logging.getLogger(__name__)

@@ -13,12 +13,12 @@ from ovs.db.idl import SchemaHelper, Transaction
 from ovs.jsonrpc import Message
 from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
 
+from sgctl.jsonrpc import FastSession
 from sgctl.model import Row
 from sgctl.store.changes import Operation
 from sgctl.store.columns import Json, Kind, every, schema_json, tables
 from sgctl.store.interest import seen
 from sgctl.store.replica import News, Replica
-from sgctl.store.wire import FastSession
 
 LOG = logging.getLogger(__name__)
 #: Milliseconds between attempts to connect: the first and the longest wait, each up to twice as long at random, for

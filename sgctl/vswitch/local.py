@@ -17,6 +17,7 @@ from ovsdbapp.backend.ovs_idl.command import BaseCommand
 from ovsdbapp.backend.ovs_idl.connection import Connection, OvsdbIdl
 from ovsdbapp.backend.ovs_idl.transaction import Transaction
 
+from sgctl.jsonrpc import FastSession
 from sgctl.localport import VSwitch
 from sgctl.vswitch.bridge import BridgeSettings, Prepare, Release
 from sgctl.vswitch.errors import VSwitchError
@@ -166,6 +167,8 @@ class LocalSwitch:
 class _Idl(OvsdbIdl):  # type: ignore[misc]
     """The replica, which tells after each batch of messages, so that a resync is seen as one change."""
 
+    _session: Any
+
     def __init__(
         self,
         connection: str,
@@ -178,6 +181,7 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
         self.touched: set[UUID] = set()
         self.configuration = 0
         self._after = after
+        self._session = FastSession(self._session.reconnect, self._session.remotes)
         self._session.reconnect.set_backoff(BACKOFF, BACKOFF)
 
     @property

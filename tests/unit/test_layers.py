@@ -14,8 +14,8 @@ LONGEST = 400
 
 #: Adapters, each with the library that it alone may import.
 ADAPTERS = {"sgctl.openflow": {"os_ken"}, "sgctl.vswitch": {"ovs", "ovsdbapp"}, "sgctl.store": {"ovs", "ovsdbapp"}}
-#: The one place where options and their defaults are declared.
-CONFIG = {"sgctl.config": {"oslo_config"}, "sgctl.configfile": {"oslo_config"}}
+#: Where options and their defaults are declared, and what both adapters of OVSDB stand on.
+ALONE = {"sgctl.config": {"oslo_config"}, "sgctl.configfile": {"oslo_config"}, "sgctl.jsonrpc": {"ovs"}}
 #: What shells in one process share.
 SHARED = ("sgctl.services", "sgctl.health")
 #: Shells, which nobody below them may import.
@@ -54,7 +54,7 @@ def test_imports_go_down(path: Path) -> None:
             assert top in {"flows", "netaddr", "__future__"} or top in sys.stdlib_module_names, where
         elif shell is None:
             assert within(imported, SHELLS) is None, where
-            allowed = ADAPTERS.get(adapter or "", CONFIG.get(name, set()))
+            allowed = ADAPTERS.get(adapter or "", ALONE.get(name, set()))
             assert top not in OUTSIDE - allowed, where
             assert within(imported, tuple(ADAPTERS)) in {None, adapter}, where
         else:

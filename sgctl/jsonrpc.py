@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connection below ovsdbapp's Idl: JSON decoded at C speed, and table updates taken out before the Idl sees them.
+"""Connections to OVSDB servers below the `ovs` package's Idl: JSON is decoded at C speed.
 
-The `ovs` package decodes JSON character by character in Python and makes an object of every cell; a replica of a
-hundred thousand rows would take a minute. So messages are cut here with a regular expression, decoded by the standard
-library, and rows go straight to our `Replica`. What stays with the Idl is its state machine: connecting, finding the
-leader, monitor requests and conditions, and the book-keeping of transactions.
+The package decodes it character by character in Python: a replica of a hundred thousand rows would take a minute, and
+each port that comes costs 2 ms. So messages are cut here with a regular expression and decoded by the standard library.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from ovs.jsonrpc import EOF, Connection, Message, Session
 from ovs.reconnect import Reconnect
@@ -116,7 +114,7 @@ class FastSession(Session):  # type: ignore[misc]
 
     rpc: Any
 
-    def __init__(self, reconnect: Reconnect, remotes: list[str], inspect: Callable[[Message], None]) -> None:
+    def __init__(self, reconnect: Reconnect, remotes: list[str], inspect: Callable[[Message], object] = id) -> None:
         super().__init__(reconnect, None, remotes)
         self._inspect = inspect
         self.pick_remote()
@@ -138,13 +136,3 @@ class FastSession(Session):  # type: ignore[misc]
         if message is not None:
             self._inspect(message)
         return message
-
-
-class Sink(Protocol):
-    """Who takes table updates."""
-
-    def restart(self) -> None:
-        """Forget all rows: those of the next `update` are all there are."""
-
-    def update(self, updates: Any) -> None:
-        """Rows in update2 notation, by table and id."""

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgctl.store.wire import Cutter
+from sgctl.jsonrpc import Cutter
 
 TEXT = st.text(st.sampled_from('{}[]"\\/ä€\n a'), max_size=8)
 OBJECTS = st.dictionaries(TEXT, TEXT | st.lists(TEXT, max_size=2) | st.dictionaries(TEXT, TEXT, max_size=2), max_size=3)
