@@ -18,18 +18,18 @@ PROGRAM = Path(sys.executable).with_name("sgctl-manager")
 
 
 class Process:
-    """`start` starts it (again) with the same options. started, switch_seen: when (perf_counter) that was, and when it
-    first said that its switch was connected."""
+    """`start` starts it (again) with the same options. started, answered, switch_seen: when (perf_counter) that was,
+    when it first answered, and when it first said that its switch was connected."""
 
     def __init__(self, directory: Path, app: str, *options: str) -> None:
         self.admin_port, self.log = free_port(), directory / f"{app}.log"
         self._command = [str(PROGRAM), f"--state-dir={directory}", f"--admin-port={self.admin_port}", *options, app]
         self._connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=30)
-        self.started = self.switch_seen = 0.0
+        self.started = self.answered = self.switch_seen = 0.0
 
     def start(self) -> None:
         """Start it; does not wait."""
-        self.started, self.switch_seen = time.perf_counter(), 0.0
+        self.started, self.answered, self.switch_seen = time.perf_counter(), 0.0, 0.0
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig=KILL", *self._command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -62,7 +62,9 @@ class Process:
         def ready() -> bool:
             assert self._process.poll() is None, self.log.read_text()[-4000:]
             status, body = self.get("/readyz")
-            if not self.switch_seen and status and json.loads(body).get("switch"):
+            if status and not self.answered:
+                self.answered = time.perf_counter()
+            if status and not self.switch_seen and json.loads(body).get("switch"):
                 self.switch_seen = time.perf_counter()
             return status == 200
 

@@ -94,7 +94,11 @@ def _parts(event: str) -> dict[str, Callable[[Results], float]]:
     return {
         "port added": {"from the port's event": part("from port event"), "beyond the switch alone": beyond(ALONE[0])},
         "port removed": {"beyond the switch alone": beyond(ALONE[1])},
-        "agent restart": {"connected": part("connected"), "datagrams lost": part("lost")},
+        "agent restart": {
+            "answering": part("answering"),
+            "connected": part("connected"),
+            "datagrams lost": part("lost"),
+        },
     }.get(event, {})
 
 

@@ -65,8 +65,7 @@ def _requests(host: int, watched: str) -> bytes:
     """As agents ask (`sgctl.store.link`): first for nothing, then for what they need, so that no dump is made ready."""
     needed = conditions(host, watched)
     monitor = {
-        kind.TABLE: [{"columns": sorted(seen(kind)), "where": [False], "select": {"initial": False}}]
-        for kind in needed
+        kind.TABLE: [{"columns": sorted(seen(kind)), "where": [False], "select": {"initial": False}}] for kind in needed
     }
     params = ["SG", f"m{host}", monitor, "00000000-0000-0000-0000-000000000000"]
     change = [f"m{host}", f"m{host}", {kind.TABLE: [{"where": where}] for kind, where in needed.items()}]

@@ -71,13 +71,15 @@ class System(Fabric):
         self.agent_process.wait_ready()
 
     def restart_agent(self) -> Restart:
-        """As `Fabric`; also until the switch was connected, and flow mods by the agent's own count."""
+        """As `Fabric`; also until it answered, and its switch was connected, and flow mods by its own count."""
         agent = self.agent_process
         agent.stop()
         agent.start()
-        ready, connected = agent.wait_ready(), 1000 * (agent.switch_seen - agent.started)
+        ready = agent.wait_ready()
+        moments = {"answering": agent.answered, "connected": agent.switch_seen}
+        parts = {name: 1000 * (moment - agent.started) for name, moment in moments.items()}
         time.sleep(SETTLED)
-        return Restart(agent.started, ready, {"connected": connected, "flow mods sent": agent.flow_mods()})
+        return Restart(agent.started, ready, {**parts, "flow mods sent": agent.flow_mods()})
 
     def prepare(self, size: Size, spare: int) -> None:
         """As `Fabric`."""
