@@ -4,11 +4,11 @@
 Two hundred CIDRs with ports 1000 to 60001, which are 14 masks, would be 3000 flows. As a *bundle* they are 215: each
 network leads to the set of services that are allowed to it, and each such set has the masks of its services once. The
 networks of a bundle may lie within each other: the set of a network is its own services and those of all networks
-around it, so that the longest prefix says everything. And each network brings the numbers of its rules along, so that
-it is still known which one has admitted a connection.
+around it, so that the longest prefix says everything. And each network brings the numbers of its rules along, on the
+packet's stack, so that it is still known which one has admitted a connection.
 
-Which rules are bundled follows from a policy's rules alone. Services are taken by what they save, as long as fewer
-flows are needed in all. There are as many as there are registers for their rules' numbers.
+Which rules are bundled follows from a policy's rules alone: the services that save most, as long as fewer flows are
+needed in all.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from itertools import count
 from operator import attrgetter
 from typing import TypeAlias
 
-from flows.fields import CANDIDATES
 from flows.inputs import Network, Rule, Service
 from flows.ports import PORT_MAX, masks
 
-PLACES = 1 + len(CANDIDATES)
-"""How many services a bundle may have."""
+MOST = 64
+"""How many services a bundle may have: their rules' numbers are actions of each network's flow."""
 SAVES = 8
 """How many flows a bundle must save at least: it costs packets of new connections a look-up."""
 WITH_PORTS = frozenset({6, 17, 132})
@@ -94,10 +93,11 @@ def _worthwhile(rules: Collection[Rule]) -> frozenset[Service]:
         assert rule.cidr is not None
         networks.setdefault(rule.service, set()).add(rule.cidr)
     saved = {service: len(some) * _masks(service) - _masks(service) for service, some in networks.items()}
-    best = sorted((one for one in networks if saved[one]), key=lambda one: (-saved[one], _order(one)))[:PLACES]
+    best = sorted((one for one in networks if saved[one]), key=lambda one: (-saved[one], _order(one)))[:MOST]
     if not best:
         return frozenset()
-    choices = [frozenset(best[:number]) for number in range(len(best) + 1)]
+    sizes = [0, *(1 << power for power in range(len(best).bit_length())), len(best)]
+    choices = [frozenset(best[:size]) for size in dict.fromkeys(sizes)]
     costs = [_cost(rules, networks, chosen) for chosen in choices]
     cheapest = min(range(len(choices)), key=costs.__getitem__)
     return choices[cheapest] if costs[0] - costs[cheapest] >= SAVES else frozenset()

@@ -8,7 +8,22 @@ from dataclasses import dataclass
 
 from flows import text
 from flows.fields import CT_MARK, CT_STATES, IN_PORT, Bits
-from flows.flow import Action, Controller, Ct, CtClear, Goto, Learn, Load, Meter, Move, Output, OutputBits, Resubmit
+from flows.flow import (
+    Action,
+    Controller,
+    Ct,
+    CtClear,
+    Goto,
+    Learn,
+    Load,
+    Meter,
+    Move,
+    Output,
+    OutputBits,
+    Pop,
+    Push,
+    Resubmit,
+)
 from flows.headers import get, get_bits, put_bits
 from flows.tables import TABLES
 from flows.trace import Step, Walk
@@ -80,13 +95,15 @@ def _words(action: Action, headers: int, names: Mapping[int, str], ports: Mappin
         return f"not {to}, by which it came in" if port == get(headers, IN_PORT) else to
     if isinstance(action, Move):
         return f"{action.to.name} = {_value(action.to, get_bits(headers, action.source))}"
+    if isinstance(action, Pop):
+        return f"{action.to.name} from the stack"
     if isinstance(action, Controller):
         return "shown to the agent"
     if isinstance(action, Learn):
         return f"remembered in {names.get(action.table, f'table {action.table}')} for {action.timeout} s"
     if isinstance(action, Meter):
         return "if its port keeps within its bound"
-    return "" if isinstance(action, CtClear) else str(action)
+    return "" if isinstance(action, CtClear | Push) else str(action)
 
 
 def _ct(action: Ct, names: Mapping[int, str]) -> str:

@@ -107,12 +107,6 @@ FIELDS = _declare(
     ("reg7", NXM_1, 7, 32, "hex"),
     ("reg8", NXM_1, 8, 32, "hex"),
     ("reg9", NXM_1, 9, 32, "hex"),
-    ("reg10", NXM_1, 10, 32, "hex"),
-    ("reg11", NXM_1, 11, 32, "hex"),
-    ("reg12", NXM_1, 12, 32, "hex"),
-    ("reg13", NXM_1, 13, 32, "hex"),
-    ("reg14", NXM_1, 14, 32, "hex"),
-    ("reg15", NXM_1, 15, 32, "hex"),
     ("ct_state", NXM_1, 105, 32, "ct_state"),
     ("ct_mark", NXM_1, 107, 32, "hex"),
     ("ct_label", NXM_1, 108, 128, "hex"),
@@ -220,8 +214,6 @@ DST_POD = Bits("DST_POD", FIELDS["reg9"], 0, 31)
 #: The set of services that rules allow to the other end's network, in place of an identity, which is done with by then.
 EGRESS_BUNDLE = Bits("EGRESS_BUNDLE", FIELDS["reg4"], 0, 31)
 INGRESS_BUNDLE = Bits("INGRESS_BUNDLE", FIELDS["reg5"], 0, 31)
-#: Numbers of the rules that allow them, by their places in the set; the first's is in EGRESS_RULE or INGRESS_RULE.
-CANDIDATES = tuple(Bits(f"CANDIDATE_{place}", FIELDS[f"reg{9 + place}"], 0, 31) for place in range(1, 7))
 
 #: The originator is a VM of this hypervisor and its egress rules let the connection out.
 ORIGIN_OK = Bits("ORIGIN_OK", CT_MARK, 0, 0)
@@ -241,7 +233,7 @@ RESPONDER_TICKET = Bits("RESPONDER_TICKET", CT_LABEL, 96, 127)
 #: of an identity.
 OWNED: tuple[Bits, ...] = (
     SRC_PORT, SRC_LOCAL, DST_LOCAL, SENDER_RESUMES, RECEIVER_RESUMES, CHUNK, OUT_PORT, EGRESS_POLICY, INGRESS_POLICY,
-    EGRESS_IDENTITY, INGRESS_IDENTITY, EGRESS_RULE, INGRESS_RULE, SRC_POD, DST_POD, *CANDIDATES, ORIGIN_OK,
+    EGRESS_IDENTITY, INGRESS_IDENTITY, EGRESS_RULE, INGRESS_RULE, SRC_POD, DST_POD, ORIGIN_OK,
     RESPONDER_OK, LABEL_EGRESS, LABEL_INGRESS, ORIGIN_TICKET, RESPONDER_TICKET,
 )  # fmt: skip
 

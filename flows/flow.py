@@ -84,6 +84,26 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Push:
+    """Put a copy of bits on the packet's stack (NXAST_STACK_PUSH)."""
+
+    source: Bits
+
+    def __str__(self) -> str:
+        return f"push:{text.bits(self.source)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pop:
+    """Take what was put on the stack last into bits of the same width (NXAST_STACK_POP)."""
+
+    to: Bits
+
+    def __str__(self) -> str:
+        return f"pop:{text.bits(self.to)}"
+
+
+@dataclass(frozen=True, slots=True)
 class SetField:
     """Write a whole packet field (OFPAT_SET_FIELD)."""
 
@@ -217,7 +237,8 @@ class Goto:
 
 
 Action: TypeAlias = (
-    Load | Move | SetField | DecTtl | Output | OutputBits | Controller | Resubmit | CtClear | Ct | Learn | Meter | Goto
+    Load | Move | Push | Pop | SetField | DecTtl | Output | OutputBits | Controller | Resubmit | CtClear | Ct | Learn
+    | Meter | Goto
 )
 
 

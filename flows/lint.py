@@ -13,7 +13,7 @@ from itertools import pairwise
 from flows import fields as f
 from flows.bands import Band
 from flows.fields import OWNED, Bits, MatchField
-from flows.flow import Action, Ct, Flow, Goto, Learn, Load, Match, Meter, Move, OutputBits, Resubmit
+from flows.flow import Action, Ct, Flow, Goto, Learn, Load, Match, Meter, Move, OutputBits, Pop, Push, Resubmit
 from flows.tables import BY_ID, BY_NAME, TABLES, Table
 
 _REGISTERS = {bits.of for bits in OWNED}
@@ -109,7 +109,7 @@ def _acting(flow: Flow, table: Table) -> Iterator[str]:
 
 def _read_by(action: Action) -> tuple[Bits, ...]:
     match action:
-        case Move(source=source):
+        case Move(source=source) | Push(source=source):
             return (source,)
         case OutputBits(bits=bits):
             return (bits,)
@@ -121,7 +121,7 @@ def _read_by(action: Action) -> tuple[Bits, ...]:
 
 def _written_by(action: Action) -> tuple[Bits, ...]:
     match action:
-        case Load(to=bits) | Move(to=bits):
+        case Load(to=bits) | Move(to=bits) | Pop(to=bits):
             return (bits,)
         case Ct(execute=execute):
             return tuple(bits for inner in execute for bits in _written_by(inner))

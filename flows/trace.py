@@ -33,6 +33,8 @@ from flows.flow import (
     Move,
     Output,
     OutputBits,
+    Pop,
+    Push,
     Resubmit,
     SetField,
 )
@@ -217,6 +219,7 @@ class _Walker:
     waiting: list[tuple[Ct, int]] = field(default_factory=list)
     committed: list[Connection] = field(default_factory=list)
     learned: list[Flow] = field(default_factory=list)
+    stack: list[int] = field(default_factory=list)
     resumed: bool = False
     reason: str = ""
     shown: bool = False
@@ -279,6 +282,12 @@ class _Walker:
                 headers = self._table(action.table, headers)
             elif isinstance(action, Move):
                 headers = h.put_bits(headers, action.to, h.get_bits(headers, action.source))
+            elif isinstance(action, Push):
+                self.stack.append(h.get_bits(headers, action.source))
+            elif isinstance(action, Pop):
+                if not self.stack:
+                    raise ValueError("a flow takes more from the stack than there is")
+                headers = h.put_bits(headers, action.to, self.stack.pop())
             elif isinstance(action, Ct):
                 self.waiting.append((action, headers))
                 headers = h.untracked(headers)

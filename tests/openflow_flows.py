@@ -46,6 +46,8 @@ from flows.flow import (
     Move,
     Output,
     OutputBits,
+    Pop,
+    Push,
     Resubmit,
     SetField,
 )
@@ -59,6 +61,7 @@ ACTIONS: tuple[tuple[Action, ...], ...] = (
     (Goto(20),),
     (CtClear(), Load(SRC_PORT, 5), Load(SRC_LOCAL, 1), Load(EGRESS_RULE, 0xDEADBEEF), Goto(20)),
     (Move(SRC_PORT, OUT_PORT), OutputBits(OUT_PORT)),
+    (Push(EGRESS_RULE), Push(SRC_PORT), Pop(OUT_PORT), Pop(EGRESS_RULE)),
     (Output(1), Output(2)),
     (SetField(ETH_SRC, MAC), SetField(ETH_DST, MAC), Output(1)),
     (Resubmit(90), Controller(max_len=128), Goto(20)),

@@ -26,7 +26,7 @@ from flows import fields as f
 from flows.bands import Band
 from flows.bundles import Scope, Services, divide, sets
 from flows.fields import Bits, MatchField, Term
-from flows.flow import Action, Flow, Load, Match, Move, Terms
+from flows.flow import Flow, Load, Match, Pop, Push, Terms
 from flows.inputs import Bridge, Ip, Network, Policy, Rule, Segment, Service
 from flows.make import drop, go
 from flows.ports import PORT_MAX, masks
@@ -77,11 +77,6 @@ class _Direction:
     bundle: Bits
     rule: Bits
     verb: str
-
-    @property
-    def candidates(self) -> tuple[Bits, ...]:
-        """Where the numbers of a network's rules are, each by the place of its service."""
-        return (self.rule, *f.CANDIDATES)
 
     def peer(self, network: Ip | Network) -> Term:
         """The other end is this address or in this network."""
@@ -157,9 +152,11 @@ def _rules(way: _Direction, policy: int, rules: tuple[Rule, ...]) -> Iterator[Fl
 
 
 def _scope(way: _Direction, policy: int, scope: Scope, number: int) -> Flow:
-    """A network leads to the services that are allowed to it, and says by which rules."""
-    rules = zip(way.candidates, scope.rules, strict=False)
-    known = (Load(way.bundle, number), *(Load(place, rule) for place, rule in rules))
+    """A network leads to the services that are allowed to it, and says by which rules: the first one's is in the
+    register, the next one's on top of the stack."""
+    first, *others = scope.rules
+    stacked = [action for rule in reversed(others) for action in (Load(way.rule, rule), Push(way.rule))]
+    known = (Load(way.bundle, number), *stacked, Load(way.rule, first))
     length = scope.network.prefixlen
     terms = (way.policy.eq(policy), FAMILY[scope.network.version], way.peer(scope.network) if length else ())
     note = f"may be let {way.verb} by rule {', '.join(f'{rule:08x}' for rule in scope.rules)}"
@@ -170,8 +167,8 @@ def _bundle(way: _Direction, policy: int, number: int, version: int, services: S
     """The services of a set, each with the number of its rule; where several match, the most exact one wins."""
     chosen: dict[tuple[int, Match], Flow] = {}
     note = f"let {way.verb} by its network's rule"
-    for service, place in zip(services, way.candidates, strict=False):
-        remember: tuple[Action, ...] = () if place is way.rule else (Move(place, way.rule),)
+    for place, service in enumerate(services):
+        remember = (Pop(way.rule),) * place
         for exactness, terms in _services(service, version):
             match = (way.policy.eq(policy), way.bundle.eq(number), FAMILY[version], terms)
             flow = go(way.bundles, Band.ALLOW + exactness, note, match, to=way.to, do=remember)

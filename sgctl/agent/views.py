@@ -89,13 +89,12 @@ class FlowViews:
         return {"bridge": "the bridge", "fanout": "all ports"}.get(kind, key)
 
     def _rule(self, flow: Flow) -> str | None:
-        """The rule that a flow stands for, in words: it is the one whose number the flow loads."""
+        """The rules that a flow stands for, in words: they are those whose numbers the flow loads."""
         values = (getattr(action, "value", None) for action in flow.actions)
         if not flow.owner.startswith("policy/"):
             return None
         found = (self._applied.decision.rules.get(value) for value in values if isinstance(value, int))
-        rule = next((self._rules[id] for id in found if id in self._rules), None)
-        return self.rule_words(rule) if rule else None
+        return "; ".join(self.rule_words(self._rules[id]) for id in found if id in self._rules) or None
 
     def rule_words(self, rule: Rule) -> str:
         """A rule in words, with its group."""

@@ -34,6 +34,8 @@ from flows.flow import (
     Move,
     Output,
     OutputBits,
+    Pop,
+    Push,
     Resubmit,
     SetField,
 )
@@ -54,6 +56,7 @@ MAX_TIMEOUT = 0xFFFF
 # Action types of the standard, and Nicira's subtypes.
 _OUTPUT, _DEC_NW_TTL, _SET_FIELD, _EXPERIMENTER = 0, 24, 25, 0xFFFF
 _REG_MOVE, _REG_LOAD, _RESUBMIT_TABLE, _OUTPUT_REG, _LEARN, _CT, _CT_CLEAR = 6, 7, 14, 15, 16, 35, 43
+_STACK_PUSH, _STACK_POP = 27, 28
 _GOTO_TABLE, _APPLY_ACTIONS, _METER = 1, 4, 6
 # Kinds of a learn specification: bits of this packet or a constant, to a term or to an output.
 _FROM_CONSTANT, _TO_OUTPUT = 1 << 13, 2 << 11
@@ -213,6 +216,18 @@ def _move(one: Move) -> bytes:
     return _nicira(_REG_MOVE, "HHH4s4s", to.width, source.first, to.first, oxm(source.of), oxm(to.of))
 
 
+def _push(one: Push) -> bytes:
+    return _stack(_STACK_PUSH, one.source)
+
+
+def _pop(one: Pop) -> bytes:
+    return _stack(_STACK_POP, one.to)
+
+
+def _stack(subtype: int, bits: Bits) -> bytes:
+    return _nicira(subtype, "H4sH6x", bits.first, oxm(bits.of), bits.width)
+
+
 def _set_field(one: SetField) -> bytes:
     entry = term(one.to.eq(one.value))
     padding = -(4 + len(entry)) % 8
@@ -274,6 +289,8 @@ def _learn_subject(bits: Bits, kind: int) -> bytes:
 _ENCODERS: dict[type[Action], Callable[[Any], bytes]] = {
     Load: _load,
     Move: _move,
+    Push: _push,
+    Pop: _pop,
     SetField: _set_field,
     DecTtl: _dec_ttl,
     Output: _output,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from flows.inputs import Bridge, Policy
 from flows.packet import Packet
 from tests.functional.dummyswitch import DummySwitch
 from tests.unit.flow_cases import CASES, CONNECTIONS, FRAGMENT_CASES, fragments
-from tests.unit.flow_cast import ROUTER_MAC, Case, at, caged, client
+from tests.unit.flow_cast import ROUTER_MAC, Case, at, caged, caged6, client, partner, partner6, server
 from tests.unit.flow_world import BRIDGE, CAGED, CLIENT, UNITS, UPLINK, flows_of
 
 pytestmark = pytest.mark.functional
@@ -49,6 +50,22 @@ def test_packets(real: DummySwitch, case: Case) -> None:
 def test_fragments(real: DummySwitch, number: int) -> None:
     real.load(FLOWS)
     play(real, list(fragments(real.fresh_idents(FRAGMENT_CASES)).values())[number])
+
+
+@pytest.mark.parametrize(
+    ("packet", "port", "label"),
+    [
+        (Packet.tcp(partner, server, 1000), UPLINK, 0x33 << 32),
+        (Packet.udp(partner, server, 1000), UPLINK, 0x42 << 32),
+        (Packet.tcp(caged6, partner6, 1999), CAGED.number, 0x92),
+    ],
+)
+def test_a_bundled_rule_is_remembered(real: DummySwitch, packet: Packet, port: int, label: int) -> None:
+    """It is the one whose network and service the connection has."""
+    real.load(FLOWS)
+    real.send(packet.frame, port)
+    assert real.sent()
+    assert re.findall(r"labels=(0x\w+)", real.control("dpctl/dump-conntrack")) == [hex(label)]
 
 
 @pytest.mark.parametrize("bridge", [BRIDGE, Bridge(uplinks=()), Bridge(uplinks=(8, 9), zone=7)], ids=repr)

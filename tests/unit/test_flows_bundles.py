@@ -26,6 +26,7 @@ from tests.unit.flow_world import BRIDGE, LOCKED, TCP, UDP, UNITS, WEB, flows_of
 
 AWKWARD = Service(TCP, 1000, 60001)
 RANGES = (AWKWARD, Service(UDP, 1000, 60001), Service(TCP, 3, 700))
+TWENTY = tuple(Service(TCP, 1000 + 77 * n, 1060 + 77 * n) for n in range(20))
 OTHERS = [unit for unit in UNITS if not (isinstance(unit, Policy) and unit.number in (WEB, LOCKED))]
 
 
@@ -63,7 +64,7 @@ def walks(of: Switch, address: str, proto: int, port: int) -> Iterator[tuple[Wal
 
 @pytest.mark.parametrize("way", ["ingress", "egress"])
 @pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize("services", [(AWKWARD,), RANGES])
+@pytest.mark.parametrize("services", [(AWKWARD,), RANGES, TWENTY])
 def test_networks_and_masks_add_up(way: str, version: int, services: tuple[Service, ...]) -> None:
     blocks = sum(len(masks(one.first, one.last)) for one in services)
     assert len(flows(numbered(many(200, version), *services), way)) <= 200 + blocks + 10
@@ -83,13 +84,13 @@ def test_few_rules_are_not_bundled() -> None:
 
 def test_more_services_than_there_are_places() -> None:
     """The bundle has those that save most; the others are flows of their own."""
-    services = [Service(TCP, 1001 + 64 * n, 1060 + 64 * n) for n in range(bundles.PLACES + 2)]
+    services = [Service(TCP, 1001 + 64 * n, 1060 + 64 * n) for n in range(bundles.MOST + 2)]
     rules = numbered(many(20), *services, AWKWARD)
     _, scopes = bundles.divide(rules)
-    assert {len(one.services) for one in scopes} == {bundles.PLACES}
+    assert {len(one.services) for one in scopes} == {bundles.MOST}
     assert all(AWKWARD in one.services for one in scopes)
     of = switch(rules)
-    for n in range(bundles.PLACES + 2):
+    for n in range(bundles.MOST + 2):
         verdicts = [walk.verdict for walk, _ in walks(of, "172.16.7.7", TCP, 1001 + 64 * n)]
         assert verdicts == ["delivered", "delivered"]
 

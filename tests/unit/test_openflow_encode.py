@@ -42,6 +42,8 @@ from flows.flow import (
     Move,
     Output,
     OutputBits,
+    Pop,
+    Push,
     Resubmit,
     SetField,
 )
@@ -131,6 +133,8 @@ CASES: list[tuple[Action, Any]] = [
     (Load(SRC_LOCAL, 1), parser.NXActionRegLoad(ofs_nbits=16 << 6, dst=REG0, value=1)),
     (Load(LABEL_EGRESS, 9), parser.NXActionRegLoad(ofs_nbits=31, dst="ct_label", value=9)),
     (Move(SRC_PORT, SRC_PORT), parser.NXActionRegMove(src_field=REG0, dst_field=REG0, n_bits=16)),
+    (Push(OUT_PORT), parser.NXActionStackPush(field="reg1", start=0, end=16)),
+    (Pop(SRC_LOCAL), parser.NXActionStackPop(field="reg0", start=16, end=1)),
     (SetField(ETH_DST, MAC), parser.OFPActionSetField(eth_dst="02:aa:bb:cc:dd:ee")),
     (SetField(IPV4_SRC, 0x0A000001), parser.OFPActionSetField(ipv4_src="10.0.0.1")),
     (SetField(IP_TTL, 9), parser.OFPActionSetField(nw_ttl=9)),

@@ -22,6 +22,8 @@ from flows.flow import (
     Move,
     Output,
     OutputBits,
+    Pop,
+    Push,
     Resubmit,
     SetField,
 )
@@ -78,6 +80,14 @@ class TestActions:
         walk = Switch([Flow(0, 0, ANY, moved)]).walk(SYN, 1)
         assert walk.outputs == (7,)
         assert headers.get(walk.sent[0].headers, f.ETH_DST) == 9
+
+    def test_the_stack_is_carried_through_tables_and_conntrack(self) -> None:
+        first = (Load(f.SRC_PORT, 3), Push(f.SRC_PORT), Load(f.SRC_PORT, 4), Push(f.SRC_PORT), Ct(1, 1))
+        second = (Pop(f.OUT_PORT), OutputBits(f.OUT_PORT), Pop(f.OUT_PORT), OutputBits(f.OUT_PORT))
+        switch = Switch([Flow(0, 0, Match.of(IPV4), first), Flow(1, 0, ANY, second)])
+        assert switch.walk(SYN, 1).outputs == (3, 4)
+        with pytest.raises(ValueError, match="stack"):
+            Switch([Flow(0, 0, ANY, (Pop(f.OUT_PORT),))]).walk(SYN, 1)
 
     @pytest.mark.parametrize(("port", "seen"), [(1, ()), (BACK, (1,)), (2, (2,)), (0, ())])
     def test_never_back_unless_told_to(self, port: int, seen: tuple[int, ...]) -> None:
