@@ -31,7 +31,7 @@ class Course:
     def __init__(self, fabric: Fabric, size: Size, repeat: int, say: Callable[[str, list[Sample]], None]) -> None:
         self.fabric, self.size, self.repeat = fabric, size, repeat
         self.facts: dict[str, float] = {}
-        self._say = say
+        self._show = say
 
     def run(self) -> None:
         """Everything, in an order in which each event leaves the cloud as it was."""
@@ -77,6 +77,11 @@ class Course:
         """How long the switch's own tool takes for the same flows."""
         self.facts |= floor(self.fabric)
 
+    def _say(self, event: str, samples: list[Sample]) -> None:
+        """Show what was measured, once it is sure that the switch holds what it should."""
+        self.fabric.verify()
+        self._show(event, samples)
+
     def memory(self) -> None:
         """The most that each process has had so far."""
         self.facts |= {f"{name} peak MiB": peak for name, peak in self.fabric.peaks().items()}
@@ -89,12 +94,9 @@ class Course:
 
     def rules(self) -> None:
         """Rules about a CIDR come and go."""
-        added, removed = list[Sample](), list[Sample]()
-        for number in range(self.size.rules, self.size.rules + self.repeat):
-            self._do(added, partial(self.fabric.add_rule, number))
-            self._do(removed, partial(self.fabric.remove_rule, number))
-        self._say("rule added", added)
-        self._say("rule removed", removed)
+        numbers = range(self.size.rules, self.size.rules + self.repeat)
+        self._each("rule added", numbers, self.fabric.add_rule)
+        self._each("rule removed", numbers, self.fabric.remove_rule)
 
     def members(self) -> None:
         """VMs elsewhere come into the group that rules name, and leave it."""
@@ -145,13 +147,9 @@ class Course:
 
     def addresses(self) -> None:
         """Secondary addresses of running VMs."""
-        added, removed = list[Sample](), list[Sample]()
-        for number in range(self.repeat):
-            machine = Machine("near", number % self.size.ports)
-            self._do(added, partial(self.fabric.add_address, machine))
-            self._do(removed, partial(self.fabric.remove_address, machine))
-        self._say("address added", added)
-        self._say("address removed", removed)
+        machines = [Machine("near", number) for number in range(min(self.repeat, self.size.ports))]
+        self._each("address added", machines, self.fabric.add_address)
+        self._each("address removed", machines, self.fabric.remove_address)
 
     def groups(self) -> None:
         """A running VM gets another group, and loses it."""

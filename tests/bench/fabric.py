@@ -125,6 +125,9 @@ class Fabric(Hypervisor):
     def finish(self) -> None:
         """Wait until what was asked for last has come to its end everywhere."""
 
+    def verify(self) -> None:
+        """Check that the switch holds the flows that it should hold now; raises AssertionError."""
+
     def audit(self, size: Size) -> dict[str, float]:
         """Check that the flows are what they should be, and say what was checked; raises AssertionError."""
         return {}

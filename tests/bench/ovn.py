@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
+from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tests.functional.vswitch_sandbox import answers, eventually
 SCHEMAS = Path("/usr/share/ovn")
 PROGRAMS = ("ovn-northd", "ovn-controller")
 SWITCH, ELSEWHERE = "ls0", "far1"
-SECONDARY = "10.10.250.1"
+SECONDARY = "10.10.240.1"
 
 
 class Ovn(Fabric):
@@ -50,7 +51,7 @@ class Ovn(Fabric):
             eventually(lambda name=name: answers(self.directory / f"{name}.sock"))  # type: ignore[misc]
         self._start("northd", "ovn-northd", f"--ovnnb-db={self._remote('nb')}", f"--ovnsb-db={self._remote('sb')}")
         self._asked = self._central = self._done = 0
-        self._names = count()
+        self._names, self._acls = count(), dict[int, Json]()
         self.north = stack.enter_context(closing(Ovsdb(self.directory / "nb.sock", "OVN_Northbound", self._note)))
         self.north.transact(insert("NB_Global", "g"), insert("Logical_Switch", "s", name=SWITCH))
         self.north.monitor(NB_Global=["sb_cfg", "hv_cfg"])
@@ -189,7 +190,7 @@ class Ovn(Fabric):
 
     def add_rule(self, number: int) -> None:
         """As `Fabric`."""
-        self._acls = {number: self._add_acl(self._rule(number))}
+        self._acls[number] = self._add_acl(self._rule(number))
 
     def remove_rule(self, number: int) -> None:
         """As `Fabric`."""
@@ -224,7 +225,7 @@ class Ovn(Fabric):
 
     def add_address(self, machine: Machine) -> None:
         """As `Fabric`."""
-        self._address(machine, f"{machine.mac} {machine.address} {SECONDARY}")
+        self._address(machine, f"{machine.mac} {machine.address} {IPv4Address(SECONDARY) + machine.number}")
 
     def remove_address(self, machine: Machine) -> None:
         """As `Fabric`."""

@@ -158,6 +158,11 @@ class System(Fabric):
         """As `Fabric`."""
         return self.agent_process.log.read_text()[-3000:]
 
+    def verify(self) -> None:
+        """As `Fabric`: computed anew from the rows of the database and the ports of the switch."""
+        with self.replica() as replica:
+            audit.compare(self, audit.desired(self, replica))
+
     def audit(self, size: Size) -> dict[str, float]:
         """As `Fabric`."""
         with self.replica() as replica:
