@@ -24,7 +24,7 @@ from sgctl.agent.applied import Applied
 from sgctl.agent.arrivals import Arrivals, carry
 from sgctl.agent.audit import Audit
 from sgctl.agent.bounds import Bounds
-from sgctl.agent.drift import Census
+from sgctl.agent.drift import Census, exchanged
 from sgctl.agent.forget import Forgetter
 from sgctl.agent.gather import Gatherer
 from sgctl.agent.held import Held
@@ -51,8 +51,8 @@ MANY = 1000
 """Flows that are worth keeping the garbage collector from."""
 RETRY = 10.0
 """Seconds after which what the switch has refused is tried once more."""
-AUDIT = 60.0
-"""Seconds after which the installed cookies are read again, in case somebody else has changed flows."""
+BOUNDS = 60.0
+"""Seconds after which meters and bounds are read again, in case somebody else has changed them."""
 
 
 class Writer:
@@ -72,7 +72,8 @@ class Writer:
         self._wake = Event()
         self._switch: Switch | None = None
         self._installed: dict[int, int] | None = None
-        self._audited = 0.0
+        self._stale = False
+        self._bounded = 0.0
         self._census = Census()
         self._busy = False
         self._built = 0
@@ -184,18 +185,21 @@ class Writer:
         self._bounds.read_back(switch)
         self._bounds.provide(switch, self.applied.decision, self._bridge)
         if self.audit.repair(switch, self.applied.desired):
-            self._audited = float("-inf")
+            self._stale = True
+        if self.audit.suspicious.is_set():
+            self._wake.set()
 
     def _drain_frames(self) -> list[int]:
         return [self._frames.popleft() for _ in range(len(self._frames))]
 
     def _read_back(self, switch: Switch) -> dict[int, int]:
-        """What the switch holds: read on a new connection and now and then, and compared then in any case.
+        """What the switch holds: read on a new connection and when somebody else has changed it, and then compared.
 
         The answer belongs to this connection: if it is lost meanwhile, changing the switch fails.
         """
         installed = self._installed
-        if installed is not None and monotonic() - self._audited < AUDIT and not self._drifted(switch, installed):
+        if installed is not None and not self._stale and not self._drifted(switch, installed):
+            self._look_after_bounds(switch)
             return installed
         if installed is None:
             switch.set_fragment_mode()
@@ -207,14 +211,22 @@ class Writer:
         self._census.take(seen, installed)
         if self._switch is not switch:
             raise SwitchGone("the switch has connected anew meanwhile")
-        self._installed, self._audited, self._basis = installed, monotonic(), None
+        self._installed, self._basis = installed, None
+        self._stale, self._bounded = False, monotonic()
         return installed
 
+    def _look_after_bounds(self, switch: Switch) -> None:
+        """Now and then read meters and bounds; what is missing is put back."""
+        if monotonic() - self._bounded >= BOUNDS:
+            self._bounds.read_back(switch)
+            self._bounded, self._basis = monotonic(), None
+
     def _drifted(self, switch: Switch, installed: Mapping[int, int]) -> bool:
-        """Whether there are more or fewer flows than there should be: somebody else has been at work."""
+        """Whether there are other flows than there should be: somebody else has been at work."""
         if not self._census.due:
             return False
-        found = self._census.compare(switch.table_counts(), installed)
+        found, part = self._census.compare(switch.table_counts(), installed), self._census.next()
+        found = found or exchanged(part, switch.flows(cookie=part.value, mask=part.mask), installed)
         if found:
             LOG.warning("somebody else has changed flows: %s", found)
             self._metrics.drifts.inc()

@@ -50,6 +50,25 @@ class Entry(NamedTuple):
         return (self.table, self.priority, terms(self.match))
 
 
+class Part(NamedTuple):
+    """The flows whose cookies have `value` in the bits of `mask`."""
+
+    mask: int = 0
+    value: int = 0
+
+    def holds(self, cookie: int) -> bool:
+        """Whether a flow with this cookie is among them."""
+        return cookie & self.mask == self.value
+
+
+def parts(count: int) -> tuple[Part, ...]:
+    """All flows in so many parts, a power of two; ours are in parts of one size, for the low bits of a cookie are part
+    of a digest."""
+    if count & (count - 1):
+        raise ValueError(f"{count} is no power of two")
+    return tuple(Part(count - 1, value) for value in range(count))
+
+
 @dataclass(frozen=True, slots=True)
 class Findings:
     """How installed flows differ from the desired ones.

@@ -34,10 +34,13 @@ class TextFlow:
     bytes: int
 
 
-def dump_flows(target: str, table: int | None = None, *, deadline: float = 10.0) -> list[TextFlow]:
-    """The flows of a bridge, `target` being ovs-ofctl's name for it; raises SwitchError."""
+def dump_flows(
+    target: str, table: int | None = None, cookie: int | None = None, *, deadline: float = 10.0
+) -> list[TextFlow]:
+    """The flows of a bridge, `target` being ovs-ofctl's name for it, of one table or cookie; raises SwitchError."""
     wanted = [] if table is None else [f"table={table}"]
-    lines = _run("dump-flows", target, *wanted, deadline=deadline).splitlines()
+    wanted += [] if cookie is None else [f"cookie={cookie:#x}/-1"]
+    lines = _run("dump-flows", target, *filter(None, [",".join(wanted)]), deadline=deadline).splitlines()
     return [flow for flow in map(_parse, lines) if flow is not None]
 
 

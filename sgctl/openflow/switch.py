@@ -204,9 +204,9 @@ class Switch:
         if self._gone or not self._channel.send(message):
             raise SwitchGone("the connection to the switch is lost")
 
-    def dump_text(self, table: int | None = None) -> list[ofctl.TextFlow]:
-        """All flows, or those of one table, with matches and actions in ovs-ofctl's words: for people, and slow."""
-        return ofctl.dump_flows(self.management, table, deadline=self._deadline)
+    def dump_text(self, table: int | None = None, cookie: int | None = None) -> list[ofctl.TextFlow]:
+        """Flows, of one table or cookie if given, with matches and actions in ovs-ofctl's words: for people; slow."""
+        return ofctl.dump_flows(self.management, table, cookie, deadline=self._deadline)
 
     @contextmanager
     def _conversation(self, count: int) -> Iterator[Conversation]:

@@ -2,7 +2,8 @@
 """Somebody else's changes show in the number of flows."""
 
 from flows.tables import CLASSIFIER, DHCP_WAITING, OUTPUT
-from sgctl.agent.drift import Census
+from sgctl.agent.drift import PARTS, Census, exchanged
+from sgctl.openflow.compare import parts
 from sgctl.openflow.replies import Installed
 
 SEEN = [Installed(1, CLASSIFIER.id, 5, 0, 0), Installed(2, OUTPUT.id, 5, 0, 0)]
@@ -31,3 +32,19 @@ def test_deleted_and_added_flows_are_noticed() -> None:
 
 def test_flows_that_come_and_go_by_themselves_do_not_count() -> None:
     assert census().compare(COUNTS | {DHCP_WAITING.id: 8}, COOKIES) == ""
+
+
+def test_flows_exchanged_for_as_many_others_show_in_their_part() -> None:
+    odd, even = parts(2)[1], parts(2)[0]
+    assert exchanged(odd, SEEN[:1], COOKIES) == exchanged(even, [SEEN[1], *FOREIGN], COOKIES) == ""
+    other = [Installed(3, CLASSIFIER.id, 5, 0, 0)]
+    assert exchanged(odd, other, COOKIES) == "1 have gone, 1 have come"
+    learned = [SEEN[0], Installed(5, DHCP_WAITING.id, 5, 0, 0)]
+    assert exchanged(odd, learned, COOKIES) == ""
+
+
+def test_all_parts_are_read_in_turn() -> None:
+    taken = census()
+    turns = [taken.next() for _ in range(2 * len(PARTS))]
+    assert turns == [*PARTS, *PARTS]
+    assert all(sum(part.holds(cookie) for part in PARTS) == 1 for cookie in (0, 1, 2**64 - 1, 0x5C << 56 | 31))
