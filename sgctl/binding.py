@@ -4,25 +4,26 @@
 A port is open only if everything about it is right; anything else leaves it closed, with a reason for people, and
 disturbs no other port. ``external_ids:attached-mac`` may be absent, but if it is there it must be the NIC's.
 
-Of ports that claim the same thing (an iface-id, a MAC, an OpenFlow number, an address) one deterministic port has it:
+Of ports that claim the same thing (an iface-id, a MAC, an OpenFlow number, an address) one deterministic port has it
+(but what several NICs may hold):
 those that name the right attached-mac come first, then lower OpenFlow numbers, then names. The others stay closed, so
 that a second, mistaken port cannot stop the one that works.
 """
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from ipaddress import ip_address
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from flows.inputs import Ip
+from flows.inputs import Allowed, Ip
+from sgctl.addresses import block_text, parse_address, parse_mac, promised
 from sgctl.localport import UPLINK_ROLE, LocalPort
 from sgctl.memo import Last, changes, difference, exchange
 from sgctl.model import Account, Address, Group, Nic, Vm
@@ -31,12 +32,11 @@ from sgctl.world import PortState, State, World
 MAX_OFPORT = 0xFEFF
 """The highest OpenFlow number of a real port that fits the pipeline's registers."""
 
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
-
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What is to be done with one port; `nic`, its `addresses` (in canonical order) and `vm` where known."""
+    """What is to be done with one port; `nic`, its `addresses` and what else it is `allowed` (in canonical order) and
+    `vm` where known."""
 
     port: LocalPort
     state: State
@@ -44,6 +44,7 @@ class Bound:
     nic: Nic | None = None
     addresses: tuple[Ip, ...] = ()
     vm: Vm | None = None
+    allowed: tuple[Allowed, ...] = ()
 
     @property
     def number(self) -> int:
@@ -79,6 +80,7 @@ class Binder:
         self._order: list[tuple[str, str]] = []
         self._naming: dict[str | None, set[str]] = {}
         self._claims: Counter[str] = Counter()
+        self._shares: Counter[str] = Counter()
         self._contested = 0
 
     def bind(self, world: World) -> tuple[Bound, ...]:
@@ -125,13 +127,18 @@ class Binder:
         self._count(ranked, 1)
 
     def _count(self, ranked: _Ranked, by: int) -> None:
-        """Know how many claims are made more than once."""
-        for claim in ranked.claims:
-            self._contested -= self._claims[claim] > 1
-            self._claims[claim] += by
-            self._contested += self._claims[claim] > 1
-            if not self._claims[claim]:
-                del self._claims[claim]
+        """Know how many claims are made more than once, or of what others share."""
+        for counts, names in ((self._claims, ranked.claims), (self._shares, ranked.shares)):
+            for name in names:
+                self._contested -= self._is_contested(name)
+                counts[name] += by
+                self._contested += self._is_contested(name)
+                if not counts[name]:
+                    del counts[name]
+
+    def _is_contested(self, name: str) -> bool:
+        claims = self._claims[name]
+        return claims > 1 or (claims == 1 and self._shares[name] > 0)
 
 
 def _touched(old: World, new: World) -> set[str]:
@@ -153,24 +160,6 @@ def _touched(old: World, new: World) -> set[str]:
 
 def _came_or_went(old: Mapping[str, Any], new: Mapping[str, Any]) -> Set[str]:
     return frozenset() if old is new else old.keys() ^ new.keys()
-
-
-def parse_mac(text: str) -> int | None:
-    """A unicast MAC address as a number, None if it is not one."""
-    text = text.strip().lower()
-    value = int(text.replace(":", ""), 16) if _MAC.fullmatch(text) else 0
-    return value if value and not value >> 40 & 1 else None
-
-
-@lru_cache(maxsize=1 << 16)
-def parse_address(text: str) -> Ip | None:
-    """An address that a VM may have, None if the text is not one."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    unusable = address.is_multicast or address.is_unspecified or address.is_loopback
-    return None if unusable or getattr(address, "scope_id", None) else address
 
 
 def _addresses(rows: Iterable[Address]) -> dict[str, list[str]]:
@@ -208,13 +197,15 @@ def _judge(
             raise Closed(_no_nic(port))
         if problem := _nic_problem(port, nic) or _missing(nic, missing_group, pod_known) or _vm_problem(vm):
             raise Closed(problem)
-        own, reason = _own_addresses(addresses)
+        own, bad = _own_addresses(addresses)
+        allowed, worse = promised(nic.allowed, own, parse_mac(nic.mac) or 0)
         if problem := _number_problem(port):
             raise Closed(problem)
     except Closed as closed:
         return Bound(port, State.CLOSED, str(closed), nic, vm=vm)
     state, place = (State.STANDBY, f"active on {nic.host}") if elsewhere else (State.ACTIVE, "")
-    return Bound(port, state, "; ".join(filter(None, (place, reason))), nic, own, vm)
+    wrong = (_wrong("not an address of a VM", bad), _wrong("cannot be allowed", worse))
+    return Bound(port, state, "; ".join(filter(None, (place, *wrong))), nic, own, vm, allowed)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -254,16 +245,22 @@ def _vm_problem(vm: Vm | None) -> str:
     return "" if vm.wanted == "Running" else f"VM {_shown(vm.name)} is to be {_shown(vm.wanted)}"
 
 
-def _own_addresses(texts: Iterable[str]) -> tuple[tuple[Ip, ...], str]:
-    good, bad = [], []
+def _own_addresses(texts: Iterable[str]) -> tuple[tuple[Ip, ...], list[str]]:
+    good: list[Ip] = []
+    bad: list[str] = []
     for text in sorted(texts):
         address = parse_address(text)
         if address is None:
-            bad.append(_shown(text))
+            bad.append(text)
         else:
             good.append(address)
     good.sort(key=lambda address: (address.version, int(address)))
-    return tuple(good), f"not an address of a VM: {', '.join(bad)}" if bad else ""
+    return tuple(good), bad
+
+
+def _wrong(what: str, texts: Iterable[str]) -> str:
+    shown = ", ".join(map(_shown, texts))
+    return f"{what}: {shown}" if shown else ""
 
 
 def _number_problem(port: LocalPort) -> str:
@@ -287,16 +284,17 @@ class _Ranked:
     bound: Bound
     precedence: tuple[bool, bool, int, str, str]
     claims: tuple[str, ...]
+    shares: tuple[str, ...]
 
     @classmethod
     def of(cls, bound: Bound) -> _Ranked:
         port = bound.port
         first = (bound.state is not State.UPLINK, not port.attached_mac, port.ofport or 0, port.name, port.uuid)
-        return cls(bound, first, tuple(_claims(bound)))
+        return cls(bound, first, tuple(_claims(bound)), _shares(bound))
 
 
 def _settle(ranked: Collection[_Ranked]) -> tuple[Bound, ...]:
-    """Every NIC, MAC, number and address belongs to one port only. The order stays."""
+    """Every NIC, MAC, number and address belongs to one port only, or to those that share it. The order stays."""
     settled = {one.port.uuid: one for one in _settled(ranked)}
     return tuple(settled[one.bound.port.uuid] for one in ranked)
 
@@ -304,12 +302,16 @@ def _settle(ranked: Collection[_Ranked]) -> tuple[Bound, ...]:
 def _settled(ranked: Iterable[_Ranked]) -> Iterator[Bound]:
     """Who has a right to what it claims, has it; the others are closed."""
     holders: dict[str, str] = {}
+    sharers: dict[str, str] = {}
     for one in sorted(ranked, key=lambda one: one.precedence):
-        lost = next((f"{claim} belongs to port {holders[claim]}" for claim in one.claims if claim in holders), "")
+        own = ((claim, holders.get(claim) or sharers.get(claim)) for claim in one.claims)
+        against = chain(own, ((share, holders.get(share)) for share in one.shares))
+        lost = next((f"{claim} belongs to port {port}" for claim, port in against if port), "")
         if lost:
             yield replace(one.bound, state=State.CLOSED, reason=lost)
             continue
         holders.update(dict.fromkeys(one.claims, one.bound.port.name))
+        sharers.update(dict.fromkeys(one.shares, one.bound.port.name))
         yield one.bound
 
 
@@ -320,7 +322,16 @@ def _claims(bound: Bound) -> list[str]:
     if bound.nic is not None:
         claims += [f"NIC {bound.nic.id}", f"MAC {bound.nic.mac}"]
         claims += [f"address {address}" for address in bound.addresses]
+        claims += [f"address {block_text(one.network)}" for one in bound.allowed if not one.shared]
+        claims += [f"MAC {mac.to_bytes(6, 'big').hex(':')}" for mac in {one.mac for one in bound.allowed} - {0}]
     return claims
+
+
+def _shares(bound: Bound) -> tuple[str, ...]:
+    """What it claims only against those that do not share it."""
+    if bound.state is State.CLOSED or not bound.allowed:
+        return ()
+    return tuple(f"address {block_text(one.network)}" for one in bound.allowed if one.shared)
 
 
 def _shown(text: str, limit: int = 48) -> str:
@@ -347,6 +358,7 @@ def describe(
         account=accounts[nic.account],
         mac=nic.mac,
         addresses=tuple(map(str, bound.addresses)),
+        allowed=bound.allowed,
         groups=names[nic.groups],
     )
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which set of groups that local rules name each address is in, per direction of the rules: its *identities*.
+"""Which set of groups that local rules name each address is in, per direction of the rules: its *identities*. A network
+that was promised to a NIC counts like an address.
 
 Followed change by change, for a group may have ten thousand members: only addresses whose members came, went or
 changed are looked at again. What comes out depends on the present members and names alone.
@@ -11,8 +12,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from flows.inputs import Ip, Peer
-from sgctl.binding import parse_address
+from flows.inputs import Block, Peer
+from sgctl.addresses import parse_block
 from sgctl.memo import difference
 from sgctl.model import Member
 
@@ -32,10 +33,10 @@ class Identities:
         self._forget()
 
     def _forget(self) -> None:
-        self._at: dict[Ip, dict[str, str]] = {}
-        self._pairs: dict[Ip, Pair] = {}
+        self._at: dict[Block, dict[str, str]] = {}
+        self._pairs: dict[Block, Pair] = {}
         self._counts: tuple[Counter[Groups], Counter[Groups]] = (Counter(), Counter())
-        self._stale: set[Ip] = set()
+        self._stale: set[Block] = set()
         self._numbers: dict[Groups, int] = {}
         self._peers: dict[str, Peer] = {}
 
@@ -78,12 +79,12 @@ class Identities:
         for address, groups in touched.items():
             self._settle(address, frozenset(groups.values()))
 
-    def _concerns(self, row: Member) -> Ip | None:
+    def _concerns(self, row: Member) -> Block | None:
         """The address of a member of a named group."""
         egress, ingress = self._named
-        return parse_address(row.address) if row.group in egress or row.group in ingress else None
+        return parse_block(row.address) if row.group in egress or row.group in ingress else None
 
-    def _settle(self, address: Ip, groups: Groups) -> None:
+    def _settle(self, address: Block, groups: Groups) -> None:
         """The address is in these groups now."""
         before = self._pairs.pop(address, _NOBODY)
         now = (groups & self._named[0], groups & self._named[1])

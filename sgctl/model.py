@@ -27,6 +27,7 @@ class Cloud(Row):
 
     sequence: counts barriers, which ask whether agents have applied what is before.  asked: the last one that is for
     all of them.  heartbeat: milliseconds between an agent's heartbeats (`sgctl.heartbeat`); 0: as if it were not there.
+    allowances: counts changes of `Allowance` rows and of ranges, which whoever gives addresses and MACs must know of.
     """
 
     TABLE: ClassVar[str] = "Cloud"
@@ -34,6 +35,7 @@ class Cloud(Row):
     sequence: int = 0
     asked: int = 0
     heartbeat: int = 0
+    allowances: int = 0
     created: int = 0
 
 
@@ -186,7 +188,7 @@ class Nic(Row):
     of the hypervisor where the NIC is active, state ``up`` or ``closed`` (then with a reason) or empty.
     revision: counts changes of its groups and addresses, so that concurrent ones cannot miss each other's Member rows.
     addresses, wanted, vm_name: copies of what its Address rows and its VM say, for agents; copied: revision + 1 if they
-    are.
+    are.  allowed: its Allowance rows as `allowance_text` writes them, also for agents.
     """
 
     TABLE: ClassVar[str] = "NIC"
@@ -202,6 +204,7 @@ class Nic(Row):
     since: int = 0
     revision: int = 0
     addresses: frozenset[str] = frozenset()
+    allowed: frozenset[str] = frozenset()
     wanted: str = ""
     vm_name: str = ""
     copied: int = 0
@@ -225,8 +228,25 @@ class Address(Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance(Row):
+    """What an operator has promised to a NIC beside its addresses: `address` is one address or a CIDR.
+
+    mac: of a guest inside the VM that uses it; empty: the NIC's own.  shared: several NICs may hold it.
+    """
+
+    TABLE: ClassVar[str] = "Allowance"
+    nic: str
+    address: str
+    mac: str = ""
+    shared: bool = False
+    description: str = ""
+    created: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Member(Row):
-    """That an address is in a group: derived from NIC.groups and Address, written in the same transaction.
+    """That an address, or a network that was promised, is in a group: derived from NIC.groups, Address and Allowance,
+    written in the same transaction.
 
     Its id is `sgctl.model.member_id`, so that the row can be addressed without a look-up.
     """
@@ -305,17 +325,39 @@ class Job(Row):
 
 
 Record: TypeAlias = (
-    Cloud | Zone | Pod | Range | Account | User | Key | Group | Rule | Vm | Nic | Address | Member | Host | Handover
-    | Cut | Job
+    Cloud
+    | Zone
+    | Pod
+    | Range
+    | Account
+    | User
+    | Key
+    | Group
+    | Rule
+    | Vm
+    | Nic
+    | Address
+    | Allowance
+    | Member
+    | Host
+    | Handover
+    | Cut
+    | Job
 )
 TABLES: tuple[type[Record], ...] = (
-    Cloud, Zone, Pod, Range, Account, User, Key, Group, Rule, Vm, Nic, Address, Member, Host, Handover, Cut, Job,
+    Cloud, Zone, Pod, Range, Account, User, Key, Group, Rule, Vm, Nic, Address, Allowance, Member, Host, Handover,
+    Cut, Job,
 )  # fmt: skip
 
 
 def member_id(group: str, address: str) -> str:
     """The id of the `Member` row that says that `address` is in `group`."""
     return str(uuid5(NAMESPACE_OID, f"sgctl member {group} {address}"))
+
+
+def allowance_text(row: Allowance) -> str:
+    """What a row promises, in a line: the address or network, then the MAC and ``shared``, if it has them."""
+    return " ".join(filter(None, (row.address, row.mac, "shared" if row.shared else "")))
 
 
 def handover_id(nic: str, host: str) -> str:

@@ -17,8 +17,22 @@ from ipaddress import ip_network
 from typing import NamedTuple
 
 from flows import inputs
-from flows.inputs import FANOUT_CHUNKS, Bridge, Fanout, Ip, Network, Policy, Port, Segment, Service, Standby, Unit
-from sgctl.binding import Binder, Bound, describe, name_of, parse_address, parse_mac
+from flows.inputs import (
+    FANOUT_CHUNKS,
+    Bridge,
+    Fanout,
+    Ip,
+    Network,
+    Policy,
+    Port,
+    Segment,
+    Service,
+    Shared,
+    Standby,
+    Unit,
+)
+from sgctl.addresses import parse_address, parse_mac
+from sgctl.binding import Binder, Bound, describe, name_of
 from sgctl.identities import Groups, Identities, Numbers
 from sgctl.memo import Along, Each, Last
 from sgctl.model import Account, Group, Nic, Pod, Range, Rule, Zone
@@ -57,6 +71,7 @@ class Decider:
         self._bridge, self._chunks, self._fanouts = Last(Bridge), Last(_chunks), Each(Fanout)
         self._names, self._describe = Last(_names), Along(describe)
         self._numbers = Along(_active_number)
+        self._shares, self._shared = Along(_shares), Last(_shared)
 
     def decide(self, world: World) -> Decision:
         """Everything that follows from a world."""
@@ -78,9 +93,10 @@ class Decider:
             traits = _distinct(map(_traits, bound))
         inhabited = by_owner(segments[pod] for pod in sorted({one.pod for one in traits if one.state is State.ACTIVE}))
         fanouts = self._fanouts((n, (n, open_)) for n, open_ in self._chunks(self._numbers(bound)).items())
+        together = self._shared(tuple(filter(None, self._shares(bound))))
         peers = self._identities.peers(numbers)
         return Decision(
-            units={**keep(first), **keep(peers), **keep(inhabited), **ports, **by_owner(fanouts)},
+            units={**keep(first), **keep(peers), **keep(inhabited), **ports, **keep(together), **by_owner(fanouts)},
             ports=self._describe(bound, *self._names(traits, world.groups, world.accounts)),
             problems=(*_absent(world.uplinks, bound), *rules.problems, *refusals.problems),
             rules=rules.ids,
@@ -122,6 +138,23 @@ def _names(
         {id: account.name if account else None for id, account in owners.items()},
         {ids: tuple(sorted(name_of(id, groups, accounts) for id in ids)) for ids in sets},
     )
+
+
+def _shares(one: Bound) -> tuple[int, tuple[Ip, ...]] | None:
+    """An open port's number with what other NICs may hold as well."""
+    if not one.allowed or one.state is not State.ACTIVE:
+        return None
+    shared = tuple(each.network.network_address for each in one.allowed if each.shared)
+    return (one.number, shared) if shared else None
+
+
+def _shared(holders: Iterable[tuple[int, tuple[Ip, ...]]]) -> dict[str, Unit]:
+    """What several NICs may hold, with the open ports here of those that do."""
+    found: dict[Ip, list[int]] = {}
+    for number, addresses in holders:
+        for address in addresses:
+            found.setdefault(address, []).append(number)
+    return by_owner(Shared(address, tuple(sorted(numbers))) for address, numbers in found.items())
 
 
 def _active_number(one: Bound) -> int:
@@ -169,7 +202,7 @@ def _entry(one: Bound, policies: Numbers, segments: Mapping[str, Segment]) -> tu
         return None
     unit: Unit = Standby(nic.id, one.number)
     if one.state is State.ACTIVE:
-        unit = Port(nic.id, one.number, _mac(nic), one.addresses, policies[nic.groups], segments[nic.pod])
+        unit = Port(nic.id, one.number, _mac(nic), one.addresses, policies[nic.groups], segments[nic.pod], one.allowed)
     return unit.owner, unit
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias, TypeVar
 
-from flows.inputs import Connection, Limits, Pieces, Unit
+from flows.inputs import Allowed, Connection, Limits, Pieces, Unit
 from sgctl.localport import LocalPort
 from sgctl.model import Account, Address, Group, Member, Nic, Pod, Range, Row, Rule, Vm, Zone
 
@@ -103,7 +103,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortState:
-    """What became of one local port, and why, for people; reason is empty where there is nothing to say."""
+    """What became of one local port, and why, for people; reason is empty where there is nothing to say.
+
+    allowed: what its NIC has been promised beside its addresses.
+    """
 
     name: str
     ofport: int | None
@@ -115,6 +118,7 @@ class PortState:
     account: str | None = None
     mac: str | None = None
     addresses: tuple[str, ...] = ()
+    allowed: tuple[Allowed, ...] = ()
     groups: tuple[str, ...] = ()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
+from sgctl.addresses import Reach
 from sgctl.handover import Entry
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.errors import SwitchError
@@ -30,10 +31,10 @@ class Forgetter:
         self._trouble = ""
 
     def forget(self, switch: Switch, zone: int, addresses: Collection[str]) -> None:
-        """Remove all connections that come from or go to these addresses."""
+        """Remove all connections that come from or go to these addresses and networks, which only an entry can name."""
         if not addresses:
             return
-        switch.flush_connections(zone, [one for a in addresses for one in (Tuple(src=a), Tuple(dst=a))])
+        switch.flush_connections(zone, [one for a in Reach(addresses).single for one in (Tuple(src=a), Tuple(dst=a))])
         for _ in range(ROUNDS):
             left = self._left(zone, addresses)
             if not left:

@@ -27,6 +27,7 @@ from flows.fields import MARKS
 from flows.flow import Ct, Load
 from flows.inputs import Bridge
 from flows.tables import OUTPUT
+from sgctl.addresses import Reach, block_text
 from sgctl.agent.arrivals import Arrivals, said
 from sgctl.agent.writer import Writer
 from sgctl.cuts import frame
@@ -51,17 +52,21 @@ _MOVING = (State.ACTIVE, State.STANDBY)
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """The NICs of this hypervisor's ports that are open or on standby, and the addresses of all that are open."""
+    """The NICs of this hypervisor's ports that are open or on standby, and what is behind all that are open."""
 
     ports: Mapping[str, PortState]
-    local: frozenset[str]
+    local: Reach
 
     @classmethod
     def of(cls, decision: Decision) -> Here:
         """What a decision says."""
         moving = {port.nic: port for port in decision.ports if port.nic and port.state in _MOVING}
         active = (port for port in moving.values() if port.state is State.ACTIVE)
-        return cls(moving, frozenset(address for port in active for address in port.addresses))
+        return cls(moving, Reach(text for port in active for text in _behind(port)))
+
+
+def _behind(port: PortState) -> tuple[str, ...]:
+    return (*port.addresses, *(block_text(one.network) for one in port.allowed))
 
 
 class Handovers:
@@ -77,7 +82,7 @@ class Handovers:
         self._was_active: dict[str, str] = {}
         self._looked: set[str] = set()
         self._left: set[str] = set()
-        self._addresses: dict[str, frozenset[str]] = {}
+        self._addresses: dict[str, Reach] = {}
         self._unforgotten: dict[str, list[Entry]] = {}
         self._checked = 0.0
         self._wake = Event()
@@ -148,7 +153,7 @@ class Handovers:
             if port.nic and port.state is State.ACTIVE:
                 self._was_active[port.nic] = port.name
             if port.nic and port.state in _MOVING:
-                self._addresses[port.nic] = frozenset(port.addresses)
+                self._addresses[port.nic] = Reach(_behind(port))
         self._was_active = {nic: name for nic, name in self._was_active.items() if names.get(nic) == name}
         self._looked &= names.keys()
         self._left &= names.keys()
@@ -218,7 +223,7 @@ class Handovers:
             return True
         if nic not in self._looked:
             self._looked.add(nic)
-            addresses = self._addresses[nic]
+            addresses = self._addresses[nic].without(here.local)
             if without_local(self._reader.entries(zone, addresses), addresses, here.local):
                 self._was_active[nic] = here.ports[nic].name
         return nic in self._was_active
@@ -231,7 +236,8 @@ class Handovers:
         entries = self._reader.entries(zone, addresses, finished=True)
         self._hand_over(nic.id, row, frozenset({nic.host}), entries, final=True)
         self._left.add(nic.id)
-        self._unforgotten[nic.id] = without_local(entries, addresses, here.local)
+        # What another NIC here may hold too, may be its connection.
+        self._unforgotten[nic.id] = without_local(entries, addresses.without(here.local), here.local)
 
     def _forget_left(self, switch: Switch, zone: int) -> None:
         """Forget what NICs have left here, once all have said of their connections, also with each other, what they
@@ -278,7 +284,7 @@ class Handovers:
         If nothing is known at last, because the switch has restarted or forgotten it, what was said before still holds.
         """
         now = monotonic()
-        addresses = self._addresses.get(nic, frozenset())
+        addresses = self._addresses.get(nic, Reach())
         before = said(row, row.connections).resumed() if row is not None else []
         connections = steady(known(entries, addresses, self._arrivals.unused(nic), now), before, now)
         if final and not connections:
@@ -311,9 +317,9 @@ class Handovers:
             self._database.write([Update(Handover, row.id, changed)])
 
 
-def _owned(row: Handover | None) -> frozenset[str]:
+def _owned(row: Handover | None) -> Reach:
     """The addresses of a NIC that its connections in a row show."""
-    return frozenset(one.own for one in said(row, row.connections).connections) if row is not None else frozenset()
+    return Reach(one.own for one in said(row, row.connections).connections) if row is not None else Reach()
 
 
 def _forget(switch: Switch, zone: int, entries: Iterable[Entry]) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which addresses a port has flows for in the switch, when an agent starts: those were its own before, and still are.
+"""Which addresses, or networks that it was promised, a port has flows for in the switch, when an agent starts: those
+were its own before, and still are.
 
 Whatever else has become its own while no agent was there may have been somebody else's: an address that was freed, and
 given to another tenant. A cookie tells that a flow is there word for word; where it is not, as after an upgrade, the
@@ -12,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
 from flows.flow import Flow, Match
-from flows.inputs import Ip, Port
-from flows.tables import SOURCE_GUARD
+from flows.inputs import Block, Port
+from flows.tables import NESTED_GUARD, SOURCE_GUARD
 from flows.terms import FAMILY, source
 from sgctl.openflow import encode
 from sgctl.openflow.compare import Terms, terms
@@ -22,6 +23,7 @@ from sgctl.reconcile import scope
 
 OWNER_MASK = 0xFFFFFF << 40
 """The bits of a cookie that say whose the flow is."""
+_GUARDS = (SOURCE_GUARD.id, NESTED_GUARD.id)
 
 
 class Held:
@@ -35,15 +37,15 @@ class Held:
     def _owners(self) -> set[int]:
         return {cookie & OWNER_MASK for cookie in self._installed}
 
-    def addresses(self, port: Port) -> frozenset[Ip]:
+    def addresses(self, port: Port) -> frozenset[Block]:
         """The addresses of a port that it may send from already. Raises SwitchError if the switch cannot be read."""
         if scope(port.owner) & OWNER_MASK not in self._owners:
             return frozenset()
-        allowed = {address: _allows(address) for address in port.addresses}
+        allowed = {address: _allows(address) for address in port.held}
         there = {
             flow.match.terms
             for flow in self._flows_of(port.owner)
-            if flow.table == SOURCE_GUARD.id and flow.cookie in self._installed
+            if flow.table in _GUARDS and flow.cookie in self._installed
         }
         held = {address for address, match in allowed.items() if any(set(match.terms) <= set(one) for one in there)}
         if len(held) < len(allowed):
@@ -52,12 +54,12 @@ class Held:
         return frozenset(held)
 
     def _read(self, port: Port) -> list[Terms]:
-        """What the port's flows in SOURCE_GUARD match, whichever version of sgctl has made them."""
+        """What the port's flows that let it send from something match, whichever version of sgctl has made them."""
         entries = self._switch.entries(cookie=scope(port.owner) & OWNER_MASK, mask=OWNER_MASK)
-        return [terms(one.match) for one in entries if one.table == SOURCE_GUARD.id]
+        return [terms(one.match) for one in entries if one.table in _GUARDS]
 
 
-def _allows(address: Ip) -> Match:
+def _allows(address: Block) -> Match:
     """What the flow that lets a port send from an address matches besides."""
     return Match.of(FAMILY[address.version], source(address))
 

@@ -12,7 +12,8 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from time import monotonic
 
-from flows.inputs import Ip, Port, Unit
+from flows.inputs import Block, Ip, Port, Unit
+from sgctl.addresses import block_text
 from sgctl.agent.announce import announcements
 from sgctl.agent.applied import Applied
 from sgctl.agent.gather import named_nics
@@ -54,7 +55,7 @@ class Moves:
         return frozenset(self._claimed)
 
     def opened(
-        self, world: World, decision: Decision, before: Decision | None, held: Callable[[Port], Collection[Ip]]
+        self, world: World, decision: Decision, before: Decision | None, held: Callable[[Port], Collection[Block]]
     ) -> list[str]:
         """Addresses that a port gets newly here, and that did not move here: no earlier owner's connections count.
 
@@ -63,13 +64,13 @@ class Moves:
         closed, opened = self._changed(before, decision)
         old = _addresses(closed)
         if before is None:
-            old = {address: unit.nic for unit in opened for address in held(unit)}
+            old = {(address, unit.nic) for unit in opened for address in held(unit)}
         return [
-            str(address)
+            block_text(address)
             for unit in opened
             if _host(world, unit.nic) in ("", world.host)
-            for address in unit.addresses
-            if old.get(address) != unit.nic
+            for address in unit.held
+            if (address, unit.nic) not in old and not _is_shared(address, before)
         ]
 
     def left(self, world: World, decision: Decision, before: Decision | None) -> list[str]:
@@ -77,13 +78,15 @@ class Moves:
         if before is None:
             return []
         closed, opened = self._changed(before, decision)
-        now = _addresses(opened)
-        gone = {address: nic for address, nic in _addresses(closed).items() if address not in now}
+        now = {address for address, _ in _addresses(opened)}
+        old = (pair for pair in _addresses(closed) if pair[0] not in now)
+        gone = [(address, nic) for address, nic in old if not _is_shared(address, decision)]
         if not gone:
             return []
         standby = {port.nic for port in decision.ports if port.state is State.STANDBY}
-        self._lost |= {nic: monotonic() for nic in standby & set(gone.values()) if nic}
-        return [str(address) for address, nic in gone.items() if nic not in standby and not _elsewhere(world, nic)]
+        self._lost |= {nic: monotonic() for nic in standby & {nic for _, nic in gone} if nic}
+        texts = (block_text(address) for address, nic in gone if nic not in standby and not _elsewhere(world, nic))
+        return list(dict.fromkeys(texts))
 
     def announcements(self, world: World, decision: Decision, before: Decision | None) -> Iterator[bytes]:
         """The frames that tell the network of NICs that have come from another hypervisor."""
@@ -92,7 +95,9 @@ class Moves:
             return
         for unit in self._changed(before, decision)[1]:
             if unit.owner not in before.units and _host(world, unit.nic) not in ("", world.host):
-                yield from announcements(unit.mac, unit.addresses)
+                yield from announcements(unit.mac, (*unit.addresses, *_announced(unit, 0)))
+                for mac in unit.nested:
+                    yield from announcements(mac, _announced(unit, mac))
 
     def _changed(self, before: Decision | None, decision: Decision) -> tuple[list[Port], list[Port]]:
         """The open ports that only the one and only the other decision has; all others have the same addresses."""
@@ -106,8 +111,19 @@ def _only_ports(units: Iterable[Unit]) -> list[Port]:
     return [unit for unit in units if isinstance(unit, Port)]
 
 
-def _addresses(ports: Iterable[Port]) -> dict[Ip, str]:
-    return {address: unit.nic for unit in ports for address in unit.addresses}
+def _addresses(ports: Iterable[Port]) -> set[tuple[Block, str]]:
+    return {(address, unit.nic) for unit in ports for address in unit.held}
+
+
+def _is_shared(address: Block, decision: Decision | None) -> bool:
+    """Whether open ports hold what several may hold: its connections are theirs, whoever else comes or goes."""
+    return decision is not None and f"shared/{block_text(address)}" in decision.units
+
+
+def _announced(unit: Port, mac: int) -> list[Ip]:
+    """The single addresses that a VM or a guest inside it has been promised alone; who has another, says so itself."""
+    networks = (one.network for one in unit.allowed if one.mac == mac and not one.shared)
+    return [one.network_address for one in networks if one.prefixlen == one.max_prefixlen]
 
 
 def _host(world: World, nic: str) -> str:

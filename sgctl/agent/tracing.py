@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from flows.explain import explain
-from flows.inputs import Bridge, Ip, Port
+from flows.inputs import Allowed, Bridge, Ip, Port
 from flows.packet import End, Packet
 from flows.trace import Ambiguous, Switch, Walk
+from sgctl.addresses import parse_mac
 from sgctl.agent.applied import Applied
 from sgctl.agent.views import Json, numbered
-from sgctl.binding import parse_mac
 from sgctl.errors import SgctlError
 from sgctl.rules import PROTOCOLS
 from sgctl.world import PortState
@@ -153,7 +153,8 @@ class _Asked:
         own = self._mac("src_mac")
         name = self._needed("in_port")
         if own is None and name != "uplink":
-            own = parse_mac(self._port_state(name).mac or "")
+            port = self._port_state(name)
+            own = _promised_mac(src, port.allowed) or parse_mac(port.mac or "")
         return own if own is not None else UNKNOWN_MAC
 
     def _destination_mac(self, dst: Ip) -> int:
@@ -161,7 +162,17 @@ class _Asked:
         if asked is not None:
             return asked
         units = self.applied.decision.units.values()
-        return next((one.mac for one in units if isinstance(one, Port) and dst in one.addresses), UNKNOWN_MAC)
+        ports = [one for one in units if isinstance(one, Port)]
+        own = next((one.mac for one in ports if dst in one.addresses), None)
+        if own is None:
+            holders = (one for one in ports if any(dst in each.network for each in one.allowed))
+            own = next((_promised_mac(dst, one.allowed) or one.mac for one in holders), UNKNOWN_MAC)
+        return own
+
+
+def _promised_mac(address: Ip, allowed: Iterable[Allowed]) -> int:
+    """The MAC of the guest inside a VM that uses an address; 0: there is none."""
+    return next((one.mac for one in allowed if address in one.network), 0)
 
 
 def _bad(key: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -15,6 +15,7 @@ from flows.inputs import Port, Standby
 from flows.meters import Bound, MeterSpec
 from flows.tables import BY_ID, LEARNED_COOKIE
 from sgctl import rules
+from sgctl.addresses import words
 from sgctl.agent.applied import Applied
 from sgctl.binding import group_name
 from sgctl.model import Rule
@@ -23,12 +24,14 @@ from sgctl.openflow.replies import Installed
 from sgctl.world import PortState
 
 Json: TypeAlias = dict[str, Any]
-_PORT_KEYS = ("name", "ofport", "nic", "vm", "vmid", "account", "mac", "addresses", "groups", "state", "reason")
+_PORT_KEYS = (
+    "name", "ofport", "nic", "vm", "vmid", "account", "mac", "addresses", "allowed", "groups", "state", "reason",
+)  # fmt: skip
 
 
 def port_view(port: PortState) -> Json:
     """A local port."""
-    values = asdict(port)
+    values = asdict(replace(port, allowed=())) | {"allowed": tuple(map(words, port.allowed))}
     return {key: values[key] for key in _PORT_KEYS}
 
 
@@ -84,6 +87,8 @@ class FlowViews:
         world, decision = self._applied.world, self._applied.decision
         if kind in ("port", "standby", "moved", "resumed", "quota"):
             return self._ports.get(key.partition("/")[0], owner)
+        if kind == "shared":
+            return f"all that may hold {key}"
         if kind == "policy":
             return _names(partial(group_name, world), decision.policies.get(int(key, 16), ()))
         return {"bridge": "the bridge", "fanout": "all ports"}.get(kind, key)

@@ -2,7 +2,8 @@
 """Addresses and MACs for NICs.
 
 What is free is looked up in the replica; that two servers do not give the same address is the database's unique index,
-upon which the command runs again.
+upon which the command runs again. What has been promised to NICs beside their addresses is nobody else's either; that
+nothing was promised meanwhile, `sgctl.api.membership.demand_allowances` sees to.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from ipaddress import ip_address
 
 from sgctl.api.command import Call, new_id
 from sgctl.api.errors import ApiError, Code, invalid
+from sgctl.api.membership import demand_allowances
 from sgctl.api.subnets import Ip, Span, address, spans_of, subnets_of, within
 from sgctl.api.views import is_ipv6
-from sgctl.model import Address, Nic, Pod, Range, Zone
+from sgctl.model import Address, Allowance, Nic, Pod, Range, Zone
 
 IPV4, IPV6 = 4, 6
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", re.ASCII)
@@ -59,17 +61,24 @@ def free_address(call: Call, pod: Pod, version: int, *, thorough: bool = True) -
     taken = reserved(call, pod)
     for _ in range(_TRIES):
         candidate = _nth(found, _RANDOM.randrange(total))
-        if candidate not in taken and not call.draft.find(Address, address=str(candidate)):
+        if candidate not in taken and not _in_use(call, candidate):
             return candidate
     if not thorough:
         return None
     return _one_of_few(found, {int(one) for one in taken if one.version == version} | _held(call, pod, version))
 
 
+def _in_use(call: Call, one: Ip) -> bool:
+    """Whether an address of a range is a NIC's, or promised to one; networks are promised outside of ranges only."""
+    return bool(call.draft.find(Address, address=str(one)) or call.draft.find(Allowance, address=str(one)))
+
+
 def _held(call: Call, pod: Pod, version: int) -> set[int]:
-    """The addresses of a pod's VMs, as numbers."""
-    rows = (row for nic in call.draft.find(Nic, pod=pod.id) for row in call.draft.find(Address, nic=nic.id))
-    return {int(ip_address(row.address)) for row in rows if is_ipv6(row.address) == (version == IPV6)}
+    """The addresses of a pod's VMs, and those that they may be promised, as numbers."""
+    nics = call.draft.find(Nic, pod=pod.id)
+    held = [row.address for nic in nics for row in call.draft.find(Address, nic=nic.id)]
+    promised = [row.address for row in call.draft.all(Allowance) if "/" not in row.address]
+    return {int(ip_address(one)) for one in (*held, *promised) if is_ipv6(one) == (version == IPV6)}
 
 
 def _one_of_few(found: list[Span], taken: set[int]) -> Ip | None:
@@ -103,7 +112,7 @@ def requested_address(call: Call, pod: Pod, text: str, name: str, *, kind: str =
         raise not_assigned(f"{found} is in no range of the pod {pod.name}", kind)
     if found in reserved(call, pod):
         raise not_assigned(f"{found} is a router's, a server's, a network's or a broadcast address", kind)
-    if call.draft.find(Address, address=str(found)):
+    if _in_use(call, found):
         raise not_assigned(f"{found} is in use", kind)
     return found
 
@@ -115,25 +124,38 @@ def not_assigned(reason: str, kind: str = "IP") -> ApiError:
 
 def mac(call: Call) -> str:
     """The MAC that was asked for, or a random one that is locally administered and that nobody has."""
+    demand_allowances(call.draft)
     if "macaddress" in call.args:
         return _requested_mac(call)
     while True:
         found = "02:" + ":".join(f"{byte:02x}" for byte in _RANDOM.randbytes(5))
-        if not call.draft.find(Nic, mac=found):
+        if not mac_in_use(call, found):
             return found
 
 
-def _requested_mac(call: Call) -> str:
+def mac_in_use(call: Call, found: str) -> bool:
+    """Whether a NIC has this MAC, or a guest inside a VM that it was promised to."""
+    return bool(call.draft.find(Nic, mac=found) or call.draft.find(Allowance, mac=found))
+
+
+def unicast_mac(call: Call) -> str:
+    """The parameter macaddress in canonical form; 431 if it is no unicast MAC."""
     found = call.args.text("macaddress").lower().replace("-", ":")
     if not _MAC.fullmatch(found) or int(found[:2], 16) & 1 or found == "00:00:00:00:00:00":
         raise invalid("Invalid parameter macaddress: it must be a unicast MAC such as 02:00:00:00:00:01")
-    if call.draft.find(Nic, mac=found):
+    return found
+
+
+def _requested_mac(call: Call) -> str:
+    found = unicast_mac(call)
+    if mac_in_use(call, found):
         raise invalid(f"the MAC {found} is in use")
     return found
 
 
 def address_row(call: Call, nic: Nic, found: Ip, *, primary: bool, description: str = "") -> Address:
     """The row that gives an address to a NIC."""
+    demand_allowances(call.draft)
     return Address(
         id=new_id(),
         address=str(found),

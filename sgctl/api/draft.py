@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, TypeVar
 
 from sgctl.model import Record, Row
-from sgctl.store import Change, Delete, Guard, Insert, Update
+from sgctl.store import Change, Condition, Delete, Guard, Insert, Update
 
 R = TypeVar("R", bound=Record)
 
@@ -42,6 +42,7 @@ class Draft:
     def __init__(self, base: Reads) -> None:
         self._base = base
         self._edits: dict[type[Row], dict[str, _Edit]] = {}
+        self._conditions: list[Condition] = []
 
     def get(self, kind: type[R], id: str) -> R | None:
         """The row with this id, None if there is none (any more)."""
@@ -89,10 +90,15 @@ class Draft:
         edits = self._edits.get(kind, {}).values()
         return [row for edit in edits for row in (edit.before, edit.after) if row is not None]
 
-    def changes(self) -> tuple[list[Change], list[Guard]]:
+    def demand(self, condition: Condition) -> None:
+        """Write only if this still holds then, too."""
+        if condition not in self._conditions:
+            self._conditions.append(condition)
+
+    def changes(self) -> tuple[list[Change], list[Condition]]:
         """What is to be written, and the values that must still be there for it to make sense."""
         changes: list[Change] = []
-        guards: list[Guard] = []
+        guards = list(self._conditions)
         for kind, edits in self._edits.items():
             for id, edit in edits.items():
                 if edit.before is None and edit.after is not None:

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
 from sgctl.api.barrier import count_up
 from sgctl.api.command import Call
 from sgctl.api.errors import invalid
+from sgctl.api.membership import count_allowances
 from sgctl.api.params import printable
-from sgctl.model import Pod, Range
+from sgctl.model import Allowance, Pod, Range
 from sgctl.rules import RuleError, network
 
 Ip: TypeAlias = IPv4Address | IPv6Address
@@ -123,6 +124,7 @@ def _span(call: Call, start: str, end: str, subnet: Network) -> Span:
 def check_free(call: Call, subnet: Network, *, own_pod: Pod | None) -> None:
     """Refuse a subnet that overlaps with one of another pod, be it that another server makes it at the same time."""
     count_up(call)
+    count_allowances(call.draft)
     for pod in call.draft.all(Pod):
         if own_pod is not None and pod.id == own_pod.id:
             continue
@@ -155,8 +157,17 @@ def within(found: Ip, span: Span) -> bool:
 
 
 def check_range_free(call: Call, start: Ip, end: Ip) -> None:
-    """Refuse a span that overlaps with one that exists."""
+    """Refuse a span that overlaps with one that exists, or with a network that has been promised to a NIC."""
+    for promise in call.draft.all(Allowance):
+        if "/" in promise.address and _overlaps(promise.address, start, end):
+            raise invalid(f"{start} to {end} overlaps with {promise.address}, which the NIC {promise.nic} is allowed")
     for row in call.draft.all(Range):
         for first, last in spans_of(row):
             if first.version == start.version and int(first) <= int(end) and int(start) <= int(last):
                 raise invalid(f"{start} to {end} overlaps with the range {first} to {last}")
+
+
+def _overlaps(cidr: str, start: Ip, end: Ip) -> bool:
+    found = ip_network(cidr)
+    first, last = found.network_address, found.broadcast_address
+    return found.version == start.version and int(first) <= int(end) and int(start) <= int(last)

@@ -10,7 +10,7 @@ from sgctl.api import fixed
 from sgctl.api.command import Object
 from sgctl.api.draft import Reads
 from sgctl.api.owners import DOMAIN, DOMAIN_ID
-from sgctl.model import Account, Address, Cloud, Group, Host, Key, Nic, Pod, Range, Rule, User, Vm, Zone
+from sgctl.model import Account, Address, Allowance, Cloud, Group, Host, Key, Nic, Pod, Range, Rule, User, Vm, Zone
 from sgctl.rules import ICMP, WITH_PORTS
 
 ACCOUNT_TYPES = {0: "User", 1: "Admin", 2: "DomainAdmin"}
@@ -231,4 +231,19 @@ def secondary(row: Address, nic: Nic, zone_id: str) -> Object:
         "networkid": fixed.network_id(zone_id),
         "virtualmachineid": nic.vm,
         **given(description=row.description),
+    }
+
+
+def allowed_address(reads: Reads, row: Allowance) -> Object:
+    """What a NIC is allowed beside its addresses."""
+    nic = reads.get(Nic, row.nic)
+    return {
+        "id": row.id,
+        "nicid": row.nic,
+        **given(virtualmachineid=nic.vm if nic else ""),
+        "ipaddress": row.address,
+        **given(macaddress=row.mac, description=row.description),
+        "shared": row.shared,
+        **(owner(reads, nic.account) if nic else {}),
+        "created": fixed.timestamp(row.created),
     }

@@ -13,6 +13,7 @@ _COLUMNS = {
     "zone": ("name", "networktype", "allocationstate", "dns1", "internaldns1", "id"),
     "pod": ("name", "zonename", "gateway", "netmask", "startip", "endip", "dhcpservers", "dnsservers", "id"),
     "vlaniprange": ("startip", "endip", "gateway", "netmask", "startipv6", "endipv6", "ip6cidr", "ip6gateway", "id"),
+    "allowedaddress": ("ipaddress", "macaddress", "shared", "description", "account", "nicid", "id"),
     "host": ("name", "state", "ipaddress", "zonename", "podname", "version", "id"),
     "account": ("name", "roletype", "state", "domain", "id"),
     "user": ("username", "account", "state", "email", "id"),

@@ -31,7 +31,7 @@ from sgctl.tls import Tls
 _KEPT_TABLES = frozenset({"Host", "Handover", "Job", *roles.TABLES})
 _KEPT_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "NIC": ("host", "state", "reason", "since"),
-    "Cloud": ("sequence", "asked", "heartbeat"),
+    "Cloud": ("sequence", "asked", "heartbeat", "allowances"),
 }
 _NOWHERE: Mapping[str, Mapping[str, Json]] = {"NIC": {"host": "", "state": "", "reason": "", "since": 0}}
 _ATTEMPTS = 10

@@ -13,11 +13,11 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from ipaddress import ip_address
 from itertools import chain
 from pathlib import Path
 from time import sleep
 
+from sgctl.addresses import Reach
 from sgctl.handover import Entry
 from sgctl.openflow.errors import SwitchError, SwitchGone
 
@@ -41,11 +41,12 @@ _FOREIGN = "is not a valid command"
 
 
 def parse(text: str, addresses: Collection[str] | None, *, finished: bool = False) -> Iterator[Entry]:
-    """The entries of a dump that have one of these addresses (None: any); TCP's that are over only if `finished`."""
-    wanted = {str(ip_address(one)) for one in addresses or ()}
+    """The entries of a dump that have one of these addresses or networks (None: any); TCP's that are over only if
+    `finished`."""
+    wanted = Reach(addresses or ())
     for line in text.splitlines():
         found = _ENTRY.match(line)
-        if found is None or not (addresses is None or {found["src"], found["dst"]} & wanted):
+        if found is None or not (addresses is None or found["src"] in wanted or found["dst"] in wanted):
             continue
         rest = found["rest"]
         over = any(state in rest for state in _FINISHED)
@@ -91,7 +92,7 @@ class ConntrackReader:
         self._known: Path | None = None
 
     def entries(self, zone: int, addresses: Collection[str], *, finished: bool = False) -> list[Entry]:
-        """The connections of a zone that have one of these addresses; TCP's that are over only if `finished`.
+        """The connections of a zone that have one of these addresses or networks; TCP's that are over if `finished`.
 
         Raises SwitchGone if ovs-vswitchd does not answer, SwitchError if it does not understand.
         """

@@ -11,9 +11,12 @@ part that an agent sees, `plugged` how it gets the NICs of new ports; `columns` 
 are the connection's machinery below.
 """
 
-from sgctl.store.changes import Change, Delete, Guard, Insert, Update
+from sgctl.store.changes import Absent, Change, Condition, Delete, Guard, Insert, Update
 from sgctl.store.database import Database
 from sgctl.store.interest import Interest
 from sgctl.store.replica import Changes, Replica
 
-__all__ = ["Change", "Changes", "Database", "Delete", "Guard", "Insert", "Interest", "Replica", "Update"]
+__all__ = [
+    "Absent", "Change", "Changes", "Condition", "Database", "Delete", "Guard", "Insert", "Interest", "Replica",
+    "Update",
+]  # fmt: skip

@@ -46,6 +46,16 @@ class Guard:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Write only if no row has this value in a column; the server looks at every row of the table."""
+
+    kind: Kind
+    column: str
+    value: Any
+
+
+Condition: TypeAlias = Guard | Absent
 Change: TypeAlias = Insert | Update | Delete
 Operation: TypeAlias = dict[str, Json]
 
@@ -55,7 +65,7 @@ _STILL_USED = re.compile(r"cannot delete (\w+) row \S+ because of \d+ remaining 
 _SERVERS_OWN = frozenset({"I/O error", "cluster error", "not leader", "canceled", "unknown database", "not allowed"})
 
 
-def operations(changes: Sequence[Change], guards: Sequence[Guard] = (), comment: str = "") -> list[Operation]:
+def operations(changes: Sequence[Change], guards: Sequence[Condition] = (), comment: str = "") -> list[Operation]:
     """One transaction: guards first, then the changes, then the demand that it be on disk before the answer."""
     remark: list[Operation] = [{"op": "comment", "comment": comment}] if comment else []
     return [*map(_guard, guards), *(op for change in changes for op in _change(change)), *remark, _DURABLE]
@@ -64,8 +74,12 @@ def operations(changes: Sequence[Change], guards: Sequence[Guard] = (), comment:
 _DURABLE: Operation = {"op": "commit", "durable": True}
 
 
-def _guard(guard: Guard) -> Operation:
+def _guard(guard: Condition) -> Operation:
     table = tables()[guard.kind]
+    if isinstance(guard, Absent):
+        where_ = [[guard.column, "==", table.columns[guard.column].encode(guard.value)]]
+        empty = {"columns": ["_uuid"], "until": "==", "rows": []}
+        return {"op": "wait", "timeout": 0, "table": guard.kind.TABLE, "where": where_} | empty
     if not guard.values:
         return _exists(guard.kind, guard.id)
     row = table.some(guard.values)
@@ -107,7 +121,9 @@ def check(sent: Sequence[Operation], results: Json) -> None:
 def _exception(operation: Operation, error: str, details: str) -> StoreError:
     table = str(operation.get("table", ""))
     if error == "timed out":
-        return Stale(f"{table} {operation['where'][0][2][1]} is not there, or not as expected, any more")
+        named = operation["where"][0][2]
+        about = named[1] if isinstance(named, list) else named
+        return Stale(f"{table} {about} is not there, or not as expected, any more")
     if error == "duplicate uuid":
         return Conflict(f"a {table} with id {operation['uuid']} exists already", table, ("_uuid",))
     if same := _SAME_VALUES.search(details):

@@ -22,7 +22,7 @@ T = TypeVar("T", bound=Row)
 
 SCHEMA_NAME = "SG"
 SCHEMA_FILE = files("sgctl") / "sg.ovsschema"
-EXTRA_INDEXES = {"NIC": ("host",), "Handover": ("host",), "Job": ("status",), "VM": ("name",)}
+EXTRA_INDEXES = {"NIC": ("host",), "Allowance": ("mac",), "Handover": ("host",), "Job": ("status",), "VM": ("name",)}
 _DEFAULTS: dict[str, Json] = {"string": "", "integer": 0, "boolean": False}
 
 

@@ -21,7 +21,7 @@ from sgctl.collector import uncollected
 from sgctl.errors import Stale, Unavailable
 from sgctl.jsonrpc import identify
 from sgctl.model import TABLES, Nic
-from sgctl.store.changes import Change, Guard, Update, operations
+from sgctl.store.changes import Change, Condition, Update, operations
 from sgctl.store.interest import DECISIVE, KINDS, Conditions, Interest, Watch
 from sgctl.store.link import Answered, SgIdl
 from sgctl.store.plugged import Plugged, answered, look_up
@@ -110,7 +110,7 @@ class Database:
     def write(
         self,
         changes: Sequence[Change],
-        guards: Sequence[Guard] = (),
+        guards: Sequence[Condition] = (),
         *,
         comment: str = "",
         deadline: float | None = None,

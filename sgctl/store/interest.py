@@ -28,7 +28,7 @@ DECISIVE: frozenset[Kind] = frozenset({Pod, Group, Rule, Nic, Handover})
 #: Columns that an agent does not follow. A change of nothing else goes to no agent, and servers do not even look at
 #: their agents for it: one counts barriers, the others are what agents report, and answer barriers with.
 UNSEEN: Mapping[Kind, frozenset[str]] = {
-    Cloud: frozenset({"sequence"}),
+    Cloud: frozenset({"sequence", "allowances"}),
     Host: frozenset({"address", "version", "started", "applied"}),
 }
 

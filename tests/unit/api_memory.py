@@ -18,7 +18,7 @@ from sgctl.api.webapp import PATH, Application
 from sgctl.errors import Stale
 from sgctl.model import TABLES, Account, Group, Host, Key, User
 from sgctl.signing import signature
-from sgctl.store import Change, Delete, Guard, Insert, Replica, Update
+from sgctl.store import Absent, Change, Condition, Delete, Insert, Replica, Update
 
 NOW = 1_800_000_000.0
 
@@ -30,8 +30,12 @@ class Memory:
         self.replica = Replica(TABLES)
         self.writes = 0
 
-    def write(self, changes: Sequence[Change], guards: Sequence[Guard] = (), *, comment: str = "") -> None:
+    def write(self, changes: Sequence[Change], guards: Sequence[Condition] = (), *, comment: str = "") -> None:
         for guard in guards:
+            if isinstance(guard, Absent):
+                if self.replica.find(guard.kind, **{guard.column: guard.value}):
+                    raise Stale(f"{guard.kind.TABLE} {guard.value}")
+                continue
             row = self.replica.get(guard.kind, guard.id)
             if row is None or any(getattr(row, name) != value for name, value in guard.values.items()):
                 raise Stale(f"{guard.kind.TABLE} {guard.id}")

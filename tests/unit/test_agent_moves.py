@@ -7,13 +7,15 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from scapy.layers.l2 import ARP, Ether
 
 from sgctl.agent import moves
 from sgctl.agent.applied import Applied
 from sgctl.agent.moves import Moves
+from sgctl.model import Allowance
 from sgctl.policy import decide
 from sgctl.world import Decision, State, World
-from tests.unit.worlds import address, port, uid, with_nic, world
+from tests.unit.worlds import address, allowance, allowing, mac_of, port, uid, with_nic, world
 
 UPLINK = port("nobody", 9, name="eth1", iface_id=None, role="uplink")
 EMPTY = replace(world({"web1": ("web",)}), live=frozenset({"hv2"}), ports=(UPLINK,))
@@ -104,3 +106,45 @@ def test_a_straggling_frame_does_not_bring_a_nic_back(monkeypatch: pytest.Monkey
     now[0] += moves.HOLD_OFF
     claims.claim(in_force(gone), [1])
     assert claims.claimed(gone) == {uid("web1")}
+
+
+PAIR = replace(
+    world({"web1": ("web",), "web2": ("web",)}), ports=(UPLINK, port("web1", 1), port("web2", 2)), live=EMPTY.live
+)
+GUEST = "02:00:00:00:60:01"
+
+
+def promising(*rows: Allowance, of: World = PAIR) -> World:
+    return allowing(of, *rows)
+
+
+def test_what_is_promised_is_forgotten_when_it_comes_and_goes() -> None:
+    network, guest = allowance("web1", "10.9.0.0/24"), allowance("web1", "10.1.0.60", mac=GUEST)
+    assert sorted(opened(promising(network, guest), PAIR)) == ["10.1.0.60", "10.9.0.0/24"]
+    assert left(promising(guest), promising(network, guest)) == ["10.9.0.0/24"]
+    moved = allowance("web2", "10.9.0.0/24")
+    assert opened(promising(moved), promising(network)) == ["10.9.0.0/24"]
+    assert left(promising(moved), promising(network)) == []
+
+
+def test_connections_of_a_shared_address_live_as_long_as_somebody_holds_it() -> None:
+    one, other = (allowance(nic, "10.1.0.70", shared=True) for nic in ("web1", "web2"))
+    assert opened(promising(one), PAIR) == ["10.1.0.70"]
+    assert opened(promising(one, other), promising(one)) == []
+    assert left(promising(other), promising(one, other)) == []
+    assert left(PAIR, promising(one, other)) == ["10.1.0.70"]
+
+
+def test_what_is_promised_alone_is_announced_with_its_mac() -> None:
+    rows = (
+        allowance("web1", "10.1.0.70", shared=True),
+        allowance("web1", "10.1.0.80"),
+        allowance("web1", "10.9.0.0/24"),
+        allowance("web1", "10.1.0.60", mac=GUEST),
+    )
+    waiting = promising(*rows, of=on("hv2", PAIR))
+    claimed = replace(waiting, claimed=frozenset({uid("web1")}))
+    frames = list(map(Ether, Moves().announcements(claimed, decide(claimed), decide(waiting))))
+    told = [(frame.src, frame[ARP].pdst if ARP in frame else "RARP") for frame in frames]
+    mine = [(mac_of(1), address) for address in ("RARP", ADDRESS, "10.1.0.80")]
+    assert told == [*mine, (GUEST, "RARP"), (GUEST, "10.1.0.60")]

@@ -105,5 +105,18 @@ def test_drops_are_counted_by_reason() -> None:
 
 
 def test_a_port_view_has_the_promised_keys() -> None:
-    keys = {"name", "ofport", "nic", "vm", "vmid", "account", "mac", "addresses", "groups", "state", "reason"}
+    keys = {
+        "name",
+        "ofport",
+        "nic",
+        "vm",
+        "vmid",
+        "account",
+        "mac",
+        "addresses",
+        "allowed",
+        "groups",
+        "state",
+        "reason",
+    }
     assert all(set(port_view(state)) == keys for state in DECISION.ports)

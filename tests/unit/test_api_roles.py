@@ -12,6 +12,7 @@ from sgctl.model import Key
 from tests.unit.api_memory import Client, Cloud, deploy, deploy_params
 
 ADMIN_ONLY = {
+    "addAllowedAddressToNic",
     "addHost",
     "createAccount",
     "createBarrier",
@@ -28,6 +29,7 @@ ADMIN_ONLY = {
     "listPorts",
     "listVlanIpRanges",
     "migrateVirtualMachine",
+    "removeAllowedAddressFromNic",
 }
 EVERYBODY = {
     "addIpToNic",
@@ -39,6 +41,7 @@ EVERYBODY = {
     "destroyVirtualMachine",
     "getUser",
     "listAccounts",
+    "listAllowedAddresses",
     "listAffinityGroups",
     "listApis",
     "listAsyncJobs",
@@ -138,6 +141,7 @@ OTHERS: dict[str, Callable[[World], dict[str, Any]]] = {
     "deployVirtualMachine": lambda w: deploy_params(w.mine, w.zone, account="other"),
     "destroyVirtualMachine": lambda w: {"id": w.vm["id"]},
     "getUser": lambda w: {"userapikey": w.other.key.api_key},
+    "listAllowedAddresses": lambda w: {"nicid": w.nic},
     "listNics": lambda w: {"virtualmachineid": w.vm["id"]},
     "listSecurityGroups": lambda w: {"account": "other"},
     "listUsers": lambda w: {"account": "other"},

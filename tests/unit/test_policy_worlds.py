@@ -16,7 +16,7 @@ from flows.pipeline import build
 from sgctl.policy import decide
 from sgctl.reconcile import Compiler, plan
 from sgctl.world import State, World
-from tests.unit.worlds import cidr_rule, mac_of, peer_rule, port, uid, with_nic, world
+from tests.unit.worlds import allowance, allowing, cidr_rule, mac_of, member, peer_rule, port, uid, with_nic, world
 
 GROUPS = ("a", "b", "c", "d")
 NAMES = tuple(f"vm{number}" for number in range(1, 7))
@@ -44,6 +44,17 @@ peer_rules = st.builds(
     st.integers(78, 82),
 )
 rules = st.lists(st.one_of(cidr_rules, peer_rules), max_size=8, unique_by=lambda rule: rule.id).map(tuple)
+allowances = st.lists(
+    st.builds(
+        lambda nic, text, mac, shared: allowance(nic, text, mac=mac, shared=shared),
+        st.sampled_from(NAMES),
+        st.sampled_from(["10.1.0.70", "10.1.0.12", "10.1.0.64/28", "10.9.0.0/24", "fd00::70", "fd00:9::/64", "bad"]),
+        st.sampled_from(["", "", mac_of(1), mac_of(99), "bad"]),
+        st.booleans(),
+    ),
+    max_size=6,
+    unique_by=lambda row: row.id,
+).map(tuple)
 plugs = st.lists(
     st.tuples(st.sampled_from(NAMES), st.integers(1, 8), st.sampled_from([None, mac_of(1), mac_of(2), "bad"])),
     max_size=6,
@@ -58,6 +69,7 @@ def worlds(draw: st.DrawFn) -> World:
     known = {group: of.groups.get(uid(group)) for group in GROUPS}
     extra = world({f"holder {group}": (group,) for group in GROUPS}).groups
     of = replace(of, groups={**extra, **{row.id: row for row in known.values() if row}}, rules=draw(rules))
+    of = allowing(replace(of, members=(*of.members, member("a", "vm1", "10.9.0.0/24"))), *draw(allowances))
     ports = tuple(port(nic, number, attached_mac=mac) for nic, number, mac in draw(plugs))
     away = draw(st.sampled_from([None, *NAMES]))
     of = replace(of, ports=(UPLINK, *ports), live=frozenset({"hv2"}))

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -222,8 +222,19 @@ def clouds(draw: st.DrawFn) -> Cloud:
         host = draw(st.sampled_from(["hv1", "hv2"]))
         if own:
             member_of = draw(st.lists(st.sampled_from(GROUPS), min_size=1, max_size=2, unique=True))
-            vms[f"vm{number}"] = Guest(host, tuple(member_of), own)
+            promised = draw(promises(number, pod))
+            vms[f"vm{number}"] = Guest(host, tuple(member_of), own, *promised)
     return Cloud(PODS, groups, vms)
+
+
+@st.composite
+def promises(draw: st.DrawFn, number: int, pod: int) -> tuple[tuple[str, ...], ...]:
+    """What a VM may be promised beside its addresses; clusters are of the VMs of a pod."""
+    alone = [f"10.{pod}.0.{80 + number}", f"fd00:{pod}::8{number}", f"10.8.{number}.0/24", f"fd00:8:{number}::/64"]
+    nested = [f"10.{pod}.0.{60 + number}", f"fd00:{pod}::6{number}", f"10.7.{number}.0/24"]
+    clusters = [f"10.{pod}.0.70", f"fd00:{pod}::70"]
+    few = [draw(st.lists(st.sampled_from(kind), max_size=2, unique=True)) for kind in (alone, nested, clusters)]
+    return tuple(map(tuple, few))
 
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -231,7 +242,8 @@ SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(H
 
 def attempts(cloud: Cloud, *, most: int = 40) -> st.SearchStrategy[list[tuple[str, str, str]]]:
     """Services between ends that can talk: of one family, not both outside, not the same VM."""
-    ends = [*(a for vm in cloud.vms.values() for a in vm.addresses), OUTSIDE, OUTSIDE6, RESOLVER]
+    behind = sorted({str(ip_network(text)[5 if "/" in text else 0]) for vm in cloud.vms.values() for text in vm.behind})
+    ends = [*behind, OUTSIDE, OUTSIDE6, RESOLVER]
     pairs = [(x, y) for x in ends for y in ends if version(x) == version(y) and cloud.owner(x) != cloud.owner(y)]
     one = st.tuples(st.sampled_from(SERVICES), st.sampled_from(pairs)).filter(lambda it: _exists(it[0], it[1][0]))
     return st.lists(one.map(lambda it: (it[0], *it[1])), min_size=1, max_size=most)
@@ -295,7 +307,10 @@ def test_nobody_speaks_for_another(cloud: Cloud, data: st.DataObject) -> None:
     """A VM that writes another's address or MAC into a frame reaches nobody, whatever the rules."""
     net = Net(cloud)
     for service, src, dst in data.draw(attempts(cloud)):
-        liar = data.draw(st.sampled_from([name for name in cloud.vms if name != cloud.owner(src)]))
+        others = [name for name in cloud.vms if name not in cloud.holders(src)]
+        if not others:
+            continue
+        liar = data.draw(st.sampled_from(others))
         first = first_packet(cloud, service, src, dst)
         own = End(cloud.mac(liar), first.ends[0].ip)
         assert net.send(first, liar) == set(), "another's MAC and address"

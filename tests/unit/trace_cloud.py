@@ -59,11 +59,23 @@ def allow(text: str) -> Spec:
 
 @dataclass(frozen=True)
 class Guest:
-    """A VM: its hypervisor, groups and addresses (the pod follows from them)."""
+    """A VM: its hypervisor, groups and addresses (the pod follows from them).
+
+    What it is promised beside them: addresses and networks that it uses itself, those of a guest inside it, and
+    addresses that others may hold as well, of whom the first in the cloud has them.
+    """
 
     host: str
     groups: tuple[str, ...]
     addresses: tuple[str, ...]
+    promised: tuple[str, ...] = ()
+    nested: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+
+    @property
+    def behind(self) -> tuple[str, ...]:
+        """All addresses and networks."""
+        return (*self.addresses, *self.promised, *self.nested, *self.shared)
 
 
 @dataclass(frozen=True)
@@ -90,15 +102,33 @@ class Cloud:
     def port(self, vm: str) -> int:
         return list(self.vms).index(vm) + 1
 
+    def holders(self, address: Ip | str) -> list[str]:
+        """The VMs that may use this address."""
+        return [name for name, vm in self.vms.items() if _among(address, vm.behind)]
+
     def owner(self, address: Ip | str) -> str | None:
         """The VM with this address."""
-        return next((name for name, vm in self.vms.items() if str(address) in vm.addresses), None)
+        return next(iter(self.holders(address)), None)
+
+    def home(self, vm: str) -> str | None:
+        """The pod of a VM."""
+        return self.pod_of(self.vms[vm].addresses[0])
+
+    def mac_behind(self, address: Ip | str, vm: str) -> int:
+        """The MAC with which a VM, or the guest inside it, uses an address."""
+        return self.mac(vm) | (0x600000 if _among(address, self.vms[vm].nested) else 0)
 
     def end(self, address: str, of: str) -> End:
         """One end of a packet in the eyes of VM `of`: by its own MAC in the same pod, else behind the router."""
-        owner = self.owner(address)
-        near = owner is not None and self.pod_of(address) == self.pod_of(self.vms[of].addresses[0])
-        return End(self.mac(owner) if near and owner else ROUTER_MAC, ip_address(address))
+        owner = of if of in self.holders(address) else self.owner(address)
+        near = owner == of or (owner is not None and self.pod_of(address) == self.home(of))
+        return End(self.mac_behind(address, owner) if near and owner else ROUTER_MAC, ip_address(address))
+
+
+def _among(address: Ip | str, texts: Iterable[str]) -> bool:
+    one = ip_address(address)
+    nets = map(ip_network, texts)
+    return any(net.version == one.version and one in net for net in nets)
 
 
 def world(cloud: Cloud, host: str) -> World:
@@ -125,12 +155,20 @@ def world(cloud: Cloud, host: str) -> World:
             for text in vm.addresses
         ),
         members=tuple(
-            Member(id=member_id(uid(group), text), group=uid(group), nic=uid(name), address=text)
-            for name, vm in cloud.vms.items()
-            for group in vm.groups
-            for text in vm.addresses
+            {
+                (group, text): Member(id=member_id(uid(group), text), group=uid(group), nic=uid(name), address=text)
+                for name, vm in cloud.vms.items()
+                for group in vm.groups
+                for text in vm.behind
+            }.values()
         ),
     )
+
+
+def _allowed(cloud: Cloud, name: str) -> frozenset[str]:
+    vm, mac = cloud.vms[name], (cloud.mac(name) | 0x600000).to_bytes(6, "big").hex(":")
+    nested, shared = (f"{text} {mac}" for text in vm.nested), (f"{text} shared" for text in vm.shared)
+    return frozenset((*vm.promised, *nested, *shared))
 
 
 def _pod(name: str, subnets: Iterable[str]) -> Pod:
@@ -173,7 +211,7 @@ def _nic(cloud: Cloud, name: str) -> Nic:
     pod = cloud.pod_of(vm.addresses[0])
     return Nic(
         id=uid(name), vm=uid(f"vm {name}"), account=uid("acme"), pod=uid(str(pod)), mac=mac,
-        groups=frozenset(map(uid, vm.groups)), host=vm.host, state="up",
+        groups=frozenset(map(uid, vm.groups)), host=vm.host, state="up", allowed=_allowed(cloud, name),
     )  # fmt: skip
 
 
@@ -217,7 +255,9 @@ class Net:
             elif pieces[0].ends[1].mac == ROUTER_MAC:
                 reached |= self._routed(pieces)
             else:
-                reached |= self._on_wire(pieces, self.cloud.pod_of(pieces[0].ends[0].ip), except_host=host)
+                sender = self.cloud.owner(pieces[0].ends[0].ip)
+                pod = self.cloud.home(sender) if sender else self.cloud.pod_of(pieces[0].ends[0].ip)
+                reached |= self._on_wire(pieces, pod, except_host=host)
         return reached
 
     def _routed(self, pieces: Pieces) -> set[str]:
@@ -226,14 +266,14 @@ class Net:
         receiver = self.cloud.owner(target)
         if receiver is None:
             return {"outside"}
-        ends = End(ROUTER_MAC, target), End(self.cloud.mac(receiver), target)
-        return self._on_wire(tuple(between(*ends, piece) for piece in pieces), self.cloud.pod_of(target))
+        ends = End(ROUTER_MAC, target), End(self.cloud.mac_behind(target, receiver), target)
+        return self._on_wire(tuple(between(*ends, piece) for piece in pieces), self.cloud.home(receiver))
 
     def _on_wire(self, pieces: Pieces, pod: str | None, except_host: str = "") -> set[str]:
         """The physical network floods the frame to all hypervisors of the pod: only the receiver's may deliver it."""
         reached: set[str] = set()
         for host in self.cloud.hosts:
-            pods = {self.cloud.pod_of(vm.addresses[0]) for vm in self.cloud.vms.values() if vm.host == host}
+            pods = {self.cloud.home(name) for name, vm in self.cloud.vms.items() if vm.host == host}
             if host != except_host and pod in pods:
                 reached |= self._through(pieces, host, UPLINK)
         return reached

@@ -2,8 +2,8 @@
 """What the API's semantics promise, written straight from them: who may open what connection to whom.
 
 It knows nothing of flows, policies or identities: a VM's rules are the union of its groups' rules; a named group means
-every address of its members; without any egress rule everything may leave, with one only what egress rules allow; the
-ICMP rules of an IPv6 CIDR mean ICMPv6, those of a named group mean both.
+every address of its members, also what they are promised beside them; without any egress rule everything may leave,
+with one only what egress rules allow; the ICMP rules of an IPv6 CIDR mean ICMPv6, those of a named group mean both.
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ def _allows(cloud: Cloud, rule: Spec, service: str, peer: str) -> bool:
 
 def _is_peer(cloud: Cloud, rule: Spec, peer: str) -> bool:
     if rule.is_group:
-        owner = cloud.owner(peer)
-        return owner is not None and rule.peer in cloud.vms[owner].groups
+        return any(rule.peer in cloud.vms[holder].groups for holder in cloud.holders(peer))
     network, address = ip_network(rule.peer), ip_address(peer)
     return network.version == address.version and address in network
 

@@ -7,7 +7,21 @@ from dataclasses import replace
 from uuid import NAMESPACE_OID, uuid5
 
 from sgctl.localport import LocalPort
-from sgctl.model import Account, Address, Group, Member, Nic, Pod, Row, Rule, Vm, Zone, member_id
+from sgctl.model import (
+    Account,
+    Address,
+    Allowance,
+    Group,
+    Member,
+    Nic,
+    Pod,
+    Row,
+    Rule,
+    Vm,
+    Zone,
+    allowance_text,
+    member_id,
+)
 from sgctl.world import World, by_id
 
 TCP = 6
@@ -24,6 +38,10 @@ def mac_of(index: int) -> str:
 
 def address(nic: str, text: str) -> Address:
     return Address(id=uid(f"address {text}"), address=text, nic=uid(nic))
+
+
+def allowance(nic: str, text: str, *, mac: str = "", shared: bool = False) -> Allowance:
+    return Allowance(id=uid(f"{nic} {text}"), nic=uid(nic), address=text, mac=mac, shared=shared)
 
 
 def member(group: str, nic: str, text: str) -> Member:
@@ -83,6 +101,15 @@ def with_nic(before: World, nic: str, **changes: object) -> World:
     """The world with some columns of a NIC changed."""
     row = replace(before.nics[uid(nic)], **changes)  # type: ignore[arg-type]
     return replace(before, nics={**before.nics, row.id: row})
+
+
+def allowing(before: World, *rows: Allowance) -> World:
+    """The world in which NICs have been promised just this."""
+    nics = {
+        id: replace(nic, allowed=frozenset(allowance_text(row) for row in rows if row.nic == id))
+        for id, nic in before.nics.items()
+    }
+    return replace(before, nics=nics)
 
 
 def rows(of: World) -> list[Row]:
