@@ -39,6 +39,16 @@ def rig() -> Iterator[Rig]:
         yield rig
 
 
+def handed_over(*brought: tuple[Carried, int], wrong: int) -> Handover:
+    """The row with which hv2, whose clock is wrong, hands connections over that have so many seconds left."""
+    now = monotonic()
+    connections = pack([replace(one, expires=int(now) + left) for one, left in brought], now)
+    return Handover(
+        id=handover_id(uid("web1"), "hv2"), nic=uid("web1"), host="hv2", to=frozenset({"hv1"}),
+        connections=connections, final=True, taken=round((time() + wrong) * 1000),
+    )  # fmt: skip
+
+
 class Scene:
     """A NIC that has come from hv2, whose clock is wrong, with connections that have so many seconds left."""
 
@@ -47,16 +57,10 @@ class Scene:
         rig.sandbox.vsctl("set", "Interface", "eth1", f"options:tx_pcap={rig.directory}/uplink.pcap")
         self.agent = rig.manager()
         put_on(rig, "hv2")
-        now = monotonic()
-        connections = pack([replace(one, expires=int(now) + left) for one, left in (*brought, (CONTROL, HOUR))], now)
-        row = Handover(
-            id=handover_id(uid("web1"), "hv2"), nic=uid("web1"), host="hv2", to=frozenset({"hv1"}),
-            connections=connections, final=True, taken=round((time() + wrong) * 1000),
-        )  # fmt: skip
         self.port = rig.plug("web1", 5, mac_of(1))
         rig.sandbox.vsctl("set", "Interface", self.port, f"options:tx_pcap={rig.directory}/vm.pcap")
         self.agent.wait_state(self.port, "standby", "hv2")
-        rig.database.write([Insert(row)])
+        rig.database.write([Insert(handed_over(*brought, (CONTROL, HOUR), wrong=wrong))])
         eventually(lambda: self.flows())
         speak(rig, self.port)
         self.agent.wait_state(self.port, "active")
@@ -176,3 +180,15 @@ def test_an_agent_that_starts_again_replaces_no_flow(rig: Rig) -> None:
     after = rig.ages()
     assert before.keys() == after.keys()
     assert all(after[cookie] >= age for cookie, age in before.items())
+
+
+def test_what_was_said_while_the_agent_was_away_is_as_old_as_its_time_of_day_says(rig: Rig) -> None:
+    agent = rig.manager()
+    put_on(rig, "hv2")
+    agent.wait_state(rig.plug("web1", 5, mac_of(1)), "standby", "hv2")
+    agent.kill()
+    rig.database.write([Insert(handed_over((STREAM, 300), (CONTROL, HOUR), wrong=-600))])
+    agent.start()
+    agent.wait_ready()
+    eventually(lambda: f"tp_src={CONTROL.own_port}," in rig.sandbox.ofctl("dump-flows", BRIDGE, "table=112"))
+    assert f"tp_src={STREAM.own_port}," not in rig.sandbox.ofctl("dump-flows", BRIDGE, "table=112")
