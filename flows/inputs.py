@@ -187,11 +187,11 @@ class Connection:
 class Pieces:
     """That later fragments between two addresses may belong to a connection that a NIC has brought along.
 
-    rule: that of these connections, the lowest of several.  expires: when the last of them does.
+    peer: None for any.  rule: that of these connections, the lowest of several.  expires: when the last of them does.
     """
 
     own: Ip
-    peer: Ip
+    peer: Ip | None
     rule: int
     expires: int
 

@@ -18,7 +18,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from hashlib import blake2b
 from ipaddress import ip_address
 from math import floor
@@ -41,6 +41,8 @@ SPAN = 4
 """Connections that expire within the same so many seconds share an owner of flows."""
 STEADY = 0.1
 """What part of its time a connection may lose so that nothing has to be changed for it."""
+CROWD = 100
+"""With more peers than this an address of a NIC has one flow for the later fragments of all."""
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 """Which start of the machine its monotonic clock counts from."""
 _RULE = 0xFFFFFFFF
@@ -202,25 +204,41 @@ def unpack(text: str) -> Said:
 def endings(connections: Iterable[Carried], now: float) -> Mapping[int, Ending]:
     """What is not over, by the end of the span of time in which it expires."""
     found: dict[int, list[Connection]] = {}
-    pieces: dict[tuple[str, str], Carried] = {}
-    rules: dict[tuple[str, str], int] = {}
+    pieces: dict[tuple[str, str], Pieces] = {}
     for one in connections:
         if one.expires <= now:
             continue
-        found.setdefault(_end(one), []).append(_connection(one))
+        found.setdefault(_end(one.expires), []).append(_connection(one))
         if not one.ticketed:
             pair = (one.own, one.peer)
-            rules[pair] = min(rules.get(pair, one.rule), one.rule)
-            if pair not in pieces or pieces[pair].expires < one.expires:
-                pieces[pair] = one
+            known = pieces.get(pair)
+            if known is None or known.expires < one.expires or known.rule > one.rule:
+                fresh = Pieces(_ip(one.own), _ip(one.peer), one.rule, one.expires)
+                pieces[pair] = _both(known, fresh) if known else fresh
     ends: dict[int, list[Pieces]] = {}
-    for pair, last in pieces.items():
-        ends.setdefault(_end(last), []).append(Pieces(_ip(last.own), _ip(last.peer), rules[pair], last.expires))
+    for some in _fewer(pieces.values()):
+        ends.setdefault(_end(some.expires), []).append(some)
     return {end: Ending(tuple(found[end]), tuple(ends.get(end, ()))) for end in sorted(found)}
 
 
-def _end(one: Carried) -> int:
-    return -(-one.expires // SPAN) * SPAN
+def _both(one: Pieces, other: Pieces) -> Pieces:
+    return replace(one, rule=min(one.rule, other.rule), expires=max(one.expires, other.expires))
+
+
+def _fewer(pieces: Iterable[Pieces]) -> Iterator[Pieces]:
+    """Those of addresses with many peers as one, for any peer."""
+    by_own: dict[Ip, list[Pieces]] = {}
+    for one in pieces:
+        by_own.setdefault(one.own, []).append(one)
+    for some in by_own.values():
+        if len(some) > CROWD:
+            yield replace(reduce(_both, some), peer=None)
+        else:
+            yield from some
+
+
+def _end(expires: int) -> int:
+    return -(-expires // SPAN) * SPAN
 
 
 def _connection(one: Carried) -> Connection:

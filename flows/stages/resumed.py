@@ -8,6 +8,7 @@ the other end's: if that is a VM of this hypervisor too, its own mark, its own f
 
 A SYN is never part of a connection that was brought along. Later fragments have no ports: those between the same two
 addresses go on to COMMIT, whose own look-up never completes a packet whose first fragment was refused, as with rules.
+So it does no harm either that for a VM with many peers a single flow takes the later fragments of all of them.
 
 No flow can tell ICMP conversations apart, whose identifier cannot be matched, nor SCTP associations, which conntrack
 knows by their addresses. For these the agent makes the entry anew (`sgctl.handover.remade`), without marks, so that it
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 from flows import fields as f
 from flows.bands import Band
 from flows.fields import MatchField, Term, ct_state
-from flows.flow import Action, Ct, Flow, Goto, Load, Match, Move
+from flows.flow import Action, Ct, Flow, Goto, Load, Match, Move, Terms
 from flows.inputs import Bridge, Connection, Ip, Moved, Pieces, Resumed
 from flows.make import act, go
 from flows.stages.connections import accepted
@@ -125,8 +126,9 @@ def resumed_flows(resumed: Resumed) -> Iterator[Flow]:
             yield sends.flow(one, one.own, one.peer, one.own_port, one.peer_port)
             yield receives.flow(one, one.peer, one.own, one.peer_port, one.own_port)
     for pieces in resumed.pieces:
-        yield sends.later(pieces, pieces.own, pieces.peer)
-        yield receives.later(pieces, pieces.peer, pieces.own)
+        own, peer = pieces.own, pieces.peer
+        yield sends.later(pieces, (source(own), destination(peer) if peer else ()))
+        yield receives.later(pieces, (destination(own), source(peer) if peer else ()))
 
 
 class _Side:
@@ -159,9 +161,9 @@ class _Side:
         match = Match.of(self._end, state, FAMILY[src.version], source(src), destination(dst), ticket)
         return self._make(_TICKET, match, one.rule, one.expires)
 
-    def later(self, pieces: Pieces, src: Ip, dst: Ip) -> Flow:
-        """The flow for later fragments from `src` to `dst`."""
-        match = Match.of(self._end, _TRACKED, FAMILY[src.version], LATER_FRAGMENT, source(src), destination(dst))
+    def later(self, pieces: Pieces, ends: tuple[Terms, ...]) -> Flow:
+        """The flow for later fragments between these ends."""
+        match = Match.of(self._end, _TRACKED, FAMILY[pieces.own.version], LATER_FRAGMENT, *ends)
         return self._make(_PIECES, match, pieces.rule, pieces.expires)
 
     def _make(self, priority: int, match: Match, rule: int, expires: int) -> Flow:

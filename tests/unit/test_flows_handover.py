@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from flows.inputs import Moved, Policy, Resumed
 from flows.packet import Packet
 from flows.pipeline import build
 from flows.trace import Switch
+from sgctl import handover
 from sgctl.handover import ICMP, ICMPV6, SCTP, Carried, endings
 from tests.unit.flow_cast import ROUTER_MAC, at, end
 from tests.unit.flow_handover import enter
@@ -108,11 +110,19 @@ def place(loads: dict[int, list[Carried]]) -> Switch:
     return bridge
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.parametrize("crowd", [handover.CROWD, 0], ids=["few peers", "many"])
+@settings(max_examples=100, deadline=None)
 @given(HANDED, st.lists(SENT, max_size=8), st.data())
 def test_what_passes_is_named_and_what_is_named_passes(
-    handed: dict[Talk, set[int]], sent: list[tuple[Talk, bool, str, int]], data: st.DataObject
+    crowd: int, handed: dict[Talk, set[int]], sent: list[tuple[Talk, bool, str, int]], data: st.DataObject
 ) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(handover, "CROWD", crowd)
+        hold(handed, sent, data)
+
+
+def hold(handed: dict[Talk, set[int]], sent: list[tuple[Talk, bool, str, int]], data: st.DataObject) -> None:
+    """Hand connections over and send packets."""
     here = {talk: {vm for vm in vms if vm in (talk.opener, talk.other)} for talk, vms in handed.items()}
     loads = {vm: [talk.seen_by(vm) for talk, vms in here.items() if vm in vms] for vm in (0, 1)}
     names = {vm: {one.key for one in load} for vm, load in loads.items()}

@@ -172,6 +172,16 @@ def test_later_fragments_are_expected_of_each_peer_until_its_last_connection_end
     ]  # fmt: skip
 
 
+def test_of_many_peers_later_fragments_are_expected_at_once() -> None:
+    one = Carried(17, "10.0.0.1", "10.0.0.2", 1, 2, True, 9, 1060)
+    crowd = [replace(one, peer=f"10.0.1.{number}", rule=number + 3, expires=1001 + number) for number in range(200)]
+    other = replace(one, own="10.0.0.3")
+    pieces = [piece for some in endings([*crowd, other], NOW).values() for piece in some.pieces]
+    assert sorted((str(piece.own), str(piece.peer), piece.rule, piece.expires) for piece in pieces) == [
+        ("10.0.0.1", "None", 3, 1200), ("10.0.0.3", "10.0.0.2", 9, 1060),
+    ]  # fmt: skip
+
+
 FOUR = Carried(1, "10.0.0.1", "10.0.0.2", 77, 8 << 8, True, 5, 2000)
 SIX = Carried(58, "fd00::2", "fd00::1", 78, 128 << 8, False, 5, 2000)
 STREAM = Carried(SCTP, "10.0.0.1", "10.0.0.2", 0, 0, True, 5, 2000)
