@@ -111,7 +111,7 @@ def place(loads: dict[int, list[Carried]]) -> Switch:
 
 
 @pytest.mark.parametrize("crowd", [handover.CROWD, 0], ids=["few peers", "many"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(HANDED, st.lists(SENT, max_size=8), st.data())
 def test_what_passes_is_named_and_what_is_named_passes(
     crowd: int, handed: dict[Talk, set[int]], sent: list[tuple[Talk, bool, str, int]], data: st.DataObject

@@ -15,17 +15,18 @@ import pytest
 
 from flows import lint
 from flows.flow import Match
-from flows.inputs import Connection, Moved, Resumed
+from flows.inputs import Connection, Moved, Resumed, Unit
 from flows.packet import End, Packet
 from flows.pipeline import build
 from flows.trace import Switch
 from sgctl.handover import Carried, endings
 from tests.unit.flow_cast import caged, caged6, client, nagios, nagios6, server
 from tests.unit.flow_handover import enter
-from tests.unit.flow_world import BRIDGE, CAGED, CLIENT, MOVED, SERVER, UNITS, UPLINK, flows_of
+from tests.unit.flow_world import BRIDGE, CAGED, CLIENT, MOVED, POD, POLICIES, SERVER, UNITS, UPLINK, flows_of
 
 TCP, UDP, ICMP, ICMPV6, SCTP, GRE, ESP = 6, 17, 1, 58, 132, 47, 50
 PORT = 9999
+FEW = flows_of((BRIDGE, POD, CLIENT, SERVER, CAGED, *POLICIES))
 NICS = {port.number: port.nic for port in (CLIENT, SERVER, CAGED)}
 
 
@@ -39,18 +40,13 @@ def switch(*brought: tuple[int, Connection]) -> Switch:
 
 
 def handed(brought: Iterable[tuple[int, Carried]]) -> Switch:
-    """The bridge after hand-overs as the agent makes them: flows, and entries for what has tickets."""
+    """A bridge with few others after hand-overs as the agent makes them: flows, and entries for what has tickets."""
     brought = list(brought)
-    units = [Moved(NICS[number], number) for number in {number for number, _ in brought}]
-    loads = {number: [one for at, one in brought if at == number] for number in NICS}
-    resumed = [
-        Resumed(NICS[number], number, end, some.connections, some.pieces)
-        for number, load in loads.items()
-        for end, some in endings(load, 0).items()
-    ]
-    flows = flows_of((*UNITS, *units, *resumed))
-    assert lint.check(flows) == []
-    bridge = Switch(flows)
+    units: list[Unit] = [Moved(NICS[number], number) for number in {number for number, _ in brought}]
+    for number, nic in NICS.items():
+        load = endings((one for at, one in brought if at == number), 0)
+        units += [Resumed(nic, number, end, some.connections, some.pieces) for end, some in load.items()]
+    bridge = Switch((*FEW, *flows_of(units)))
     for _, one in brought:
         if one.ticketed:
             enter(bridge, one)
@@ -130,13 +126,17 @@ def packet_of(proto: int, a: End, b: End, data: bytes = b"", ident: bytes = b"\x
     return Packet.udp(a, b, PORT, payload=data) if proto == UDP else Packet.ip(a, b, proto, data or bytes(32))
 
 
+#: A bridge that nobody has brought anything to.
+NOBODY = handed([])
+
+
 @pytest.mark.parametrize(("own", "peer"), [(caged, nagios), (caged6, nagios6)], ids=["IPv4", "IPv6"])
 @pytest.mark.parametrize("proto", [TCP, UDP, ICMP, GRE])
 def test_packets_in_pieces_that_arrive_in_any_order(own: End, peer: End, proto: int) -> None:
     proto = ICMPV6 if (proto, own) == (ICMP, caged6) else proto
     asks = packet_of(proto, peer, own, bytes(3000))
     for pieces in permutations(asks.fragments(1400)):
-        assert {walk.outputs for walk in handed([]).walk_pieces(pieces, UPLINK)} == {()}
+        assert {walk.outputs for walk in NOBODY.walk_pieces(pieces, UPLINK)} == {()}
         bridge = handed([(CAGED.number, carried(proto, peer, own))])
         assert {walk.outputs for walk in bridge.walk_pieces(pieces, UPLINK)} == {(CAGED.number,)}
     answer = asks.reply(flags="PA") if proto in (TCP, ICMP, ICMPV6, GRE) else Packet.udp(own, peer, 40000, sport=PORT)
@@ -150,7 +150,7 @@ def test_the_vm_itself_speaks_first_and_in_pieces(own: End, peer: End, proto: in
     one = replace(carried(proto, peer, own, opened=True), own_port=40000, peer_port=PORT)
     one = one if proto in (TCP, UDP) else carried(proto, peer, own, opened=True)
     for pieces in permutations(packet_of(proto, own, peer, bytes(3000)).fragments(1400)):
-        assert {walk.outputs for walk in handed([]).walk_pieces(pieces, CAGED.number)} == {()}
+        assert {walk.outputs for walk in NOBODY.walk_pieces(pieces, CAGED.number)} == {()}
         assert {walk.outputs for walk in handed([(CAGED.number, one)]).walk_pieces(pieces, CAGED.number)} == {(UPLINK,)}
 
 
