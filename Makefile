@@ -10,9 +10,9 @@ PYTHON := $(VENV)/bin/python
 BASE_PYTHON ?= python3
 READY := $(VENV)/.ready
 PACKAGES := openvswitch-switch iproute2 iputils-ping util-linux dnsmasq-base busybox-static isc-dhcp-client \
-	tcpdump shellcheck netcat-openbsd zsh ca-certificates qemu-system-x86 cpio
+	tcpdump shellcheck netcat-openbsd zsh ca-certificates qemu-system-x86 cpio libfaketime
 WORKERS ?= 2
-SHELL_FILES := .ci/run devstack/guest-kernel.sh devstack/plugin.sh devstack/settings $(wildcard devstack/lab/*.sh)
+SHELL_FILES := .ci/run tests/faults/shifted/bin/ovsdb-server devstack/guest-kernel.sh devstack/plugin.sh devstack/settings $(wildcard devstack/lab/*.sh)
 
 .PHONY: help setup demo lab lab-down test soak soak-moves soak-api mutants clients bench lint clean
 

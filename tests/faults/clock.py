@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The time of day jumps: as after a broken NTP server, a paused machine, or an operator's mistake.
 
-Each manager is started with `shifted` in its Python path, and reads from a file how far its clock is off.
+Each manager is started with `shifted` in its Python path, and reads from a file how far its clock is off; so does the
+database's server, if it runs one, by libfaketime.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from email.utils import parsedate_to_datetime
@@ -17,11 +19,32 @@ from random import Random
 from time import sleep, time
 
 from devstack.lab import Manager
+from tests.faults.database import file_of
 from tests.faults.harness import Fault
 from tests.faults.scene import Scene
 
 SHIFTED = Path(__file__).parent / "shifted"
+DATED = re.compile(rb'"_date":(\d+)')
 MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def environment(file: Path) -> dict[str, str]:
+    """For a manager whose time of day, and that of its database's server, is off by what a file says."""
+    path = os.pathsep.join(filter(None, (str(SHIFTED), os.environ.get("PYTHONPATH"))))
+    programs = os.pathsep.join((str(SHIFTED / "bin"), os.environ["PATH"]))
+    return {"PYTHONPATH": path, "PATH": programs, "SGCTL_CLOCK_FILE": str(file)}
+
+
+def set_file(file: Path, seconds: int) -> None:
+    """Clocks that follow this file are off by so much from now on."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(f"{seconds:+d}\n")
+    fresh.replace(file)
+
+
+def dates(database: Path, since: int = 0) -> list[float]:
+    """The times of day at which a server has written the records of its file after so many bytes, as it saw them."""
+    return [int(date) / 1000 for date in DATED.findall(database.read_bytes()[since:])]
 
 
 def _file(manager: Manager) -> Path:
@@ -30,9 +53,7 @@ def _file(manager: Manager) -> Path:
 
 def set_clock(manager: Manager, seconds: int) -> None:
     """The manager's clock is off by so much from now on."""
-    fresh = _file(manager).with_suffix(".new")
-    fresh.write_text(f"{seconds:+d}\n")
-    fresh.replace(_file(manager))
+    set_file(_file(manager), seconds)
 
 
 def clock_of(manager: Manager) -> float:
@@ -46,10 +67,9 @@ def clock_of(manager: Manager) -> float:
 @contextmanager
 def own_clocks(scene: Scene) -> Iterator[None]:
     """Each manager has a clock of its own, for which they are restarted."""
-    path = os.pathsep.join(filter(None, (str(SHIFTED), os.environ.get("PYTHONPATH"))))
     for manager in scene.cloud.managers.values():
         set_clock(manager, 0)
-        manager.environment |= {"PYTHONPATH": path, "SGCTL_CLOCK_FILE": str(_file(manager))}
+        manager.environment |= environment(_file(manager))
         manager.restart()
     scene.settle()
     yield
@@ -60,10 +80,13 @@ def jump(scene: Scene, chance: Random, *, numbers: tuple[int, ...], by: int, sec
     managers = [scene.manager(number) for number in numbers]
     for manager in managers:
         set_clock(manager, by)
+    size = file_of(scene).stat().st_size
     try:
         sleep(seconds)
         for manager in managers:
             assert abs(clock_of(manager) - time() - by) < MINUTE, "the clock has not jumped"
+        for date in dates(file_of(scene), size)[-1:] if scene.keeper in managers else ():
+            assert abs(date - time() - by) < MINUTE, "the database's clock has not jumped"
     finally:
         for manager in managers:
             set_clock(manager, 0)

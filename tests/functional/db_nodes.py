@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +25,7 @@ class Node:
     def __init__(self, directory: Path, *options: str, kind: str = "tcp", apps: Sequence[str] = ("sgctl.db",)) -> None:
         self.directory, self.options, self.kind, self.apps = directory, options, kind, apps
         self.port, self.raft, self.agents_port = free_port(), free_port(), free_port()
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -58,7 +60,8 @@ class Node:
         listen = f"--db-listen=p{self.kind}:{self.port}:127.0.0.1"
         with (self.directory / "log").open("ab") as log:
             before = log.tell()
-            self._process = subprocess.Popen([MANAGER, *fixed, listen, *self.options, *self.apps], stderr=log)
+            command = [MANAGER, *fixed, listen, *self.options, *self.apps]
+            self._process = subprocess.Popen(command, stderr=log, env=os.environ | self.environment)
         until(lambda: " runs " in self.log[before:] or self._process_ended(), "database node")
         assert not self._process_ended(), self.log
         return self
@@ -117,12 +120,16 @@ class Cluster:
 
 
 @contextmanager
-def cluster(directory: Path, *options: str, kind: str = "tcp", agents: bool = False) -> Iterator[Cluster]:
-    """Three nodes, the first of which begins the cluster; `options` are those of TLS."""
+def cluster(
+    directory: Path, *options: str, kind: str = "tcp", agents: bool = False,
+    environment: Callable[[str], dict[str, str]] = lambda name: {},
+) -> Iterator[Cluster]:  # fmt: skip
+    """Three nodes, the first of which begins the cluster; `options` are those of TLS, `environment` a node's."""
     with ExitStack() as stack:
         nodes: list[Node] = []
         for name in "abc":
             node = Node(directory / name, *options, kind=kind)
+            node.environment = environment(name)
             node.options = (*options, f"--db-cluster-local={node.address}")
             node.options += (f"--db-cluster-join={nodes[0].address}",) if nodes else ()
             node.options += (f"--db-listen-agents=pssl:{node.agents_port}:127.0.0.1",) if agents else ()

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Members of a database cluster whose clocks jump: nobody loses the lead for it, and no answered write is lost."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from time import time
+
+import pytest
+
+from sgctl.errors import Unavailable
+from sgctl.model import Group
+from sgctl.store import Database, Insert
+from tests.faults.clock import DAY, HOUR, dates, environment, set_file
+from tests.functional.api_servers import until
+from tests.functional.db_nodes import Cluster, Node, cluster
+from tests.functional.store_server import ACME
+from tests.unit.store_rows import group
+
+pytestmark = pytest.mark.timeout(300)
+WRITES = 4
+PATIENCE = 20.0
+JUMPS = (HOUR, -DAY, 365 * DAY, -365 * DAY, 0)
+CLOSE = 60
+NAMES = (f"g{number}" for number in count())
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> Iterator[Cluster]:
+    for name in "abc":
+        set_file(tmp_path / f"{name}.clock", 0)
+    with cluster(tmp_path, environment=lambda name: environment(tmp_path / f"{name}.clock")) as found:
+        yield found
+
+
+@pytest.fixture
+def client(members: Cluster) -> Iterator[Database]:
+    with Database(members.remotes) as database:
+        assert database.wait_insync(15)
+        database.write([Insert(ACME)])
+        yield database
+
+
+def jump(node: Node, seconds: int) -> None:
+    set_file(Path(f"{node.directory}.clock"), seconds)
+
+
+def write(client: Database) -> set[str]:
+    """Some rows, each acknowledged by a majority; the names of those that were."""
+    made: set[str] = set()
+    while len(made) < WRITES:
+        name = next(NAMES)
+        with suppress(Unavailable):
+            client.write([Insert(group(name, ACME))], deadline=PATIENCE)
+            made.add(name)
+    return made
+
+
+def groups(client: Database) -> set[str]:
+    return {row.name for row in client.replica.all(Group)}
+
+
+def test_clocks_of_members_jump(members: Cluster, client: Database) -> None:
+    leader = members.leader()
+    others = [node for node in members.nodes if node is not leader]
+    made: set[str] = set()
+    for by in JUMPS:
+        jump(leader, by)
+        jump(others[0], -by)
+        made |= write(client)
+        assert abs(dates(leader.directory / "sg.db")[-1] - time() - by) < CLOSE, "the clock has not jumped"
+        assert members.leader() is leader
+        assert members.complete()
+    until(lambda: groups(client) >= made, "all rows")
+
+
+def test_a_leader_dies_and_comes_back_while_no_two_clocks_agree(members: Cluster, client: Database) -> None:
+    made = write(client)
+    for node, by in zip(members.nodes, (HOUR, -DAY, 30 * DAY), strict=True):
+        jump(node, by)
+    old = members.leader()
+    old.stop(signal.SIGKILL)
+    made |= write(client)
+    jump(old, -365 * DAY)
+    old.start()
+    until(members.complete, "all members")
+    made |= write(client)
+    until(lambda: groups(client) >= made, "all rows")
