@@ -85,7 +85,7 @@ class Binder:
 
     def bind(self, world: World) -> tuple[Bound, ...]:
         """All local ports, in the order of their names; the same object as before if nothing about them differs."""
-        about = (world.host, world.ports, world.uplinks, world.live, world.claimed)
+        about = (world.host, world.ports, world.uplinks, world.claimed)
         basis = (*about, world.groups, world.pods, world.vms, world.nics, world.addresses)
         if basis != self._basis:
             self._look(world)
@@ -147,13 +147,12 @@ def _touched(old: World, new: World) -> set[str]:
     rows = {row.nic for part in difference(old.addresses, new.addresses) for row in part}
     nics = {nic.id for part in changes(old.nics, new.nics) for nic in part}
     groups, pods = _came_or_went(old.groups, new.groups), _came_or_went(old.pods, new.pods)
-    hosts = old.live ^ new.live
     found = rows | nics | (old.claimed ^ new.claimed)
-    if vms or groups or pods or hosts:
+    if vms or groups or pods:
         found |= {
             nic.id
             for nic in new.nics.values()
-            if nic.vm in vms or nic.pod in pods or nic.host in hosts or not groups.isdisjoint(nic.groups)
+            if nic.vm in vms or nic.pod in pods or not groups.isdisjoint(nic.groups)
         }
     return found
 
@@ -272,8 +271,11 @@ def _number_problem(port: LocalPort) -> str:
 
 
 def _elsewhere(world: World, nic: Nic) -> bool:
-    """Whether a live hypervisor has the NIC up, and its guest has not spoken here: then it is not active here."""
-    away = nic.host != world.host and nic.host in world.live and nic.state == "up"
+    """Whether another hypervisor has the NIC up, and its guest has not spoken here: then it is not active here.
+
+    An agent that has not been heard of for long, or a database that is away, does not tell that the guest is here.
+    """
+    away = nic.host not in ("", world.host) and nic.state == "up"
     return away and nic.id not in world.claimed
 
 

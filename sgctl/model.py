@@ -283,7 +283,9 @@ class Handover(Row):
     text form of `sgctl.handover`, for the hosts in `to`.  final: the NIC has left `host`.  taken: when, milliseconds of
     Unix time, but always later than all that was `taken` about this NIC before, whatever the clocks.
     rest: what the NIC has brought along to `host` and conntrack does not know better there, in the same form.
-    took: the `taken` of the last row of another host that has gone into it.  nic: None once the NIC is gone.
+    took: the `taken` of the last row of another host that has gone into it.
+    asked: when the NIC's guest has last spoken at a port of `host` where it may be or not (`sgctl.agent.contests`).
+    nic: None once the NIC is gone.
     """
 
     TABLE: ClassVar[str] = "Handover"
@@ -296,6 +298,7 @@ class Handover(Row):
     taken: int = 0
     rest: str = ""
     took: int = 0
+    asked: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,9 +64,9 @@ class World:
     """All that the flows of one hypervisor depend on.
 
     host: its name.  ports: the interfaces of its bridge.  uplinks: names of uplinks from the configuration, in order
-    of preference.  live: other hypervisors that are alive.  claimed: NICs that this hypervisor takes over, because
-    their guests have spoken here, while the database may still name another.  refused: units that the switch
-    would not take, by owner.  brought: by NIC, the connections that it brings along from other hypervisors.
+    of preference.  claimed: NICs that this hypervisor takes over, because their guests have spoken here, while the
+    database may still name another.  refused: units that the switch would not take, by owner.
+    brought: by NIC, the connections that it brings along from other hypervisors.
     limits: what each port may use of what all share.  overdrafts: NICs that have used more of it than their quota.
     The rest are the rows of the SG database that these ports concern.
     """
@@ -74,7 +74,6 @@ class World:
     host: str
     ports: tuple[LocalPort, ...] = ()
     uplinks: tuple[str, ...] = ()
-    live: frozenset[str] = frozenset()
     claimed: frozenset[str] = frozenset()
     refused: Mapping[str, Refusal] = field(default_factory=dict)
     brought: Brought = field(default_factory=dict)

@@ -7,6 +7,7 @@
     arrivals  the connections that NICs bring along from other hypervisors
     handover  those that they take along to others
     quota     whose connections are too many
+    contests  who has a NIC that speaks in two places
     cuts      connections that end with the rules that had admitted them
     report    what the database is told
     admin     /admin, health and metrics over HTTP
@@ -20,6 +21,7 @@ from typing import Any
 
 from sgctl.agent.admin import AdminServer
 from sgctl.agent.arrivals import Arrivals
+from sgctl.agent.contests import Contests
 from sgctl.agent.cuts import Cuts
 from sgctl.agent.forget import Forgetter
 from sgctl.agent.gather import Gatherer
@@ -57,6 +59,7 @@ class Agent(BridgeApp):
         cuts = Cuts(sgctl.database.replica, reader)
         self._reporter = Reporter(settings, sgctl.database, gatherer, self._writer, cuts)
         self._handovers = Handovers(settings.host, sgctl.database, self._writer, arrivals, reader)
+        self._contests = Contests(settings.host, sgctl.database, self._writer)
         self._admin = AdminServer(sgctl, self._writer, metrics)
         self._loops: list[Any] = []
 
@@ -65,7 +68,8 @@ class Agent(BridgeApp):
         self._admin.listen()
         thread = super().start()
         self._services.database.replica.on_change(self._writer.wake)
-        runs = (self._admin.serve, self._writer.run, self._audit, self._count, self._reporter.run, self._handovers.run)
+        beside = (self._reporter, self._handovers, self._contests)
+        runs = (self._admin.serve, self._writer.run, self._audit, self._count, *(one.run for one in beside))
         self._loops = [self._services.spawn(run) for run in runs]
         self._local.start(self._writer.wake)
         return thread
@@ -97,4 +101,4 @@ class Agent(BridgeApp):
 
     def on_packet_in(self, switch: Switch, port: int, data: bytes) -> None:
         """A port on standby has sent a frame."""
-        self._writer.frame(port)
+        self._writer.frame(port, data)

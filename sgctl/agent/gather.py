@@ -107,6 +107,7 @@ class Gatherer:
         self._database, self._replica = services.database, services.database.replica
         self._interest = services.interest
         self._heartbeats = Heartbeats()
+        self._live: frozenset[str] = frozenset()
         self._known: Known | None = None
         self._vswitch: VSwitch | None = None
         self._outdated: frozenset[Kind] = CONCERNS
@@ -135,6 +136,11 @@ class Gatherer:
         return self._replica.insync
 
     @property
+    def live(self) -> frozenset[str]:
+        """The hosts that were alive when the database was last in sync; they can be asked."""
+        return self._live
+
+    @property
     def loading(self) -> bool:
         """Whether rows that have just become of interest are on their way: better to wait than to misjudge a port."""
         return self._known is not None and self._database.connected and not self._replica.insync
@@ -161,6 +167,7 @@ class Gatherer:
             self._heartbeats.observe(self._replica.all(Host))
             assert self._known is not None
             self._known = replace(self._known, sequence=last_barrier(self._settings.host, self._replica))
+        self._live = self._heartbeats.live()
 
     def world(self) -> World | None:
         """The world, without what the agent itself remembers; None as long as a source was never in sync."""
@@ -168,8 +175,7 @@ class Gatherer:
             return None
         settings = self._settings
         ports = self._others(self._vswitch.ports, settings.bridge)
-        live = self._heartbeats.live() - {settings.host}
-        return replace(self._known.rows, ports=ports, uplinks=settings.uplinks, live=live)
+        return replace(self._known.rows, ports=ports, uplinks=settings.uplinks)
 
 
 def _without(ports: Iterable[LocalPort], bridge: str) -> tuple[LocalPort, ...]:

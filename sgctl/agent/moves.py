@@ -4,6 +4,10 @@
 During a live migration two hypervisors have a port with the NIC's iface-id. The one that is not active waits on
 standby until the guest's first frame shows that it runs there now; the agent then *claims* the NIC: the port opens at
 once, the database learns of it, and the physical network is told.
+
+A port that its NIC has left may be that of a guest which has come back, or of one that was started elsewhere while this
+hypervisor was cut off, and still runs here. QEMU's announcement (RARP) tells of the former; at any other frame the
+hypervisor that has the NIC is asked first (`sgctl.agent.contests`). So it is with ports whose past is not known.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from time import monotonic
+from typing import NamedTuple, TypeAlias
 
 from flows.inputs import Block, Ip, Port, Unit
 from sgctl.addresses import block_text
@@ -18,11 +23,26 @@ from sgctl.agent.announce import announcements
 from sgctl.agent.applied import Applied
 from sgctl.agent.gather import named_nics
 from sgctl.memo import changes
-from sgctl.world import Decision, State, World
+from sgctl.world import Decision, PortState, State, World
 
 LOG = logging.getLogger(__name__)
 HOLD_OFF = 0.25
 """Seconds after a NIC has moved away in which frames at its old port are not taken for its return."""
+_RARP = b"\x80\x35"
+_Place: TypeAlias = tuple[str, int | None]
+"""A port's name and OpenFlow number."""
+
+
+class Shown(NamedTuple):
+    """A frame of a port on standby: its OpenFlow number, and the MAC that it announces if it is QEMU's RARP."""
+
+    port: int
+    announces: str
+
+    @classmethod
+    def of(cls, port: int, data: bytes) -> Shown:
+        """What a frame says."""
+        return cls(port, data[6:12].hex(":") if data[12:14] == _RARP else "")
 
 
 class Moves:
@@ -30,20 +50,42 @@ class Moves:
 
     def __init__(self) -> None:
         self._claimed: set[str] = set()
-        self._lost: dict[str, float] = {}
+        self._doubted: dict[str, _Place] = {}
+        self._contested: set[str] = set()
+        self._lost: dict[str, tuple[_Place, float]] = {}
         self._between: tuple[Decision | None, Decision | None] = (None, None)
         self._ports: tuple[list[Port], list[Port]] = ([], [])
 
-    def claim(self, applied: Applied | None, frames: Iterable[int]) -> None:
-        """Claim the NICs of standby ports (OpenFlow numbers) that have sent frames."""
+    def claim(self, applied: Applied | None, frames: Iterable[Shown], live: Collection[str]) -> bool:
+        """Claim the NICs of standby ports that have sent frames; `live` are the hosts that can be asked.
+
+        True if one has to be.
+        """
         if applied is None:
-            return
-        standby = {port.ofport: port.nic for port in applied.decision.ports if port.state is State.STANDBY}
-        for number in set(frames):
-            nic = standby.get(number)
-            if nic and nic not in self._claimed and monotonic() - self._lost.get(nic, -HOLD_OFF) >= HOLD_OFF:
-                LOG.info("NIC %s speaks on OpenFlow port %d: it has moved here", nic, number)
-                self._claimed.add(nic)
+            return False
+        standby = {port.ofport: port for port in applied.decision.ports if port.state is State.STANDBY}
+        for frame in dict.fromkeys(frames):
+            port = standby.get(frame.port)
+            nic = port.nic if port is not None else None
+            if port is None or not nic or nic in self._claimed or self._has_just_left(nic, _place(port)):
+                continue
+            doubted = self._doubted.get(nic) == _place(port) and frame.announces != (port.mac or "").lower()
+            if doubted and _host(applied.world, nic) in live:
+                self._contested.add(nic)
+                continue
+            LOG.info("NIC %s speaks on OpenFlow port %d: it has moved here", nic, frame.port)
+            self._claimed.add(nic)
+        return bool(self._contested)
+
+    def _has_just_left(self, nic: str, place: _Place) -> bool:
+        known = self._lost.get(nic)
+        return known is not None and known[0] == place and monotonic() - known[1] < HOLD_OFF
+
+    def take_contested(self) -> frozenset[str]:
+        """NICs that have spoken where it is not known whether they are there, since the last time."""
+        found = frozenset(self._contested)
+        self._contested -= found
+        return found
 
     def claimed(self, world: World) -> frozenset[str]:
         """The claims that the database does not show yet."""
@@ -75,16 +117,18 @@ class Moves:
 
     def left(self, world: World, decision: Decision, before: Decision | None) -> list[str]:
         """Addresses that no local port has any more, and that did not move to another hypervisor."""
+        standby = {port.nic: _place(port) for port in decision.ports if port.state is State.STANDBY and port.nic}
         if before is None:
+            self._doubted = standby
             return []
         closed, opened = self._changed(before, decision)
         now = {address for address, _ in _addresses(opened)}
         old = (pair for pair in _addresses(closed) if pair[0] not in now)
         gone = [(address, nic) for address, nic in old if not _is_shared(address, decision)]
-        if not gone:
-            return []
-        standby = {port.nic for port in decision.ports if port.state is State.STANDBY}
-        self._lost |= {nic: monotonic() for nic in standby & {nic for _, nic in gone} if nic}
+        lost = {unit.nic: standby[unit.nic] for unit in closed if unit.nic in standby}
+        self._doubted = {nic: place for nic, place in self._doubted.items() if standby.get(nic) == place} | lost
+        self._lost = {nic: known for nic, known in self._lost.items() if nic in standby}
+        self._lost |= {nic: (place, monotonic()) for nic, place in lost.items()}
         texts = (block_text(address) for address, nic in gone if nic not in standby and not _elsewhere(world, nic))
         return list(dict.fromkeys(texts))
 
@@ -105,6 +149,10 @@ class Moves:
             gone, come = changes(before.units if before else {}, decision.units)
             self._ports, self._between = (_only_ports(gone), _only_ports(come)), (before, decision)
         return self._ports
+
+
+def _place(port: PortState) -> _Place:
+    return port.name, port.ofport
 
 
 def _only_ports(units: Iterable[Unit]) -> list[Port]:

@@ -30,7 +30,7 @@ from sgctl.agent.gather import Gatherer
 from sgctl.agent.held import Held
 from sgctl.agent.local import LocalBridge
 from sgctl.agent.metrics import Metrics
-from sgctl.agent.moves import Moves
+from sgctl.agent.moves import Moves, Shown
 from sgctl.agent.quota import Quotas
 from sgctl.collector import keep, uncollected
 from sgctl.errors import SgctlError
@@ -81,7 +81,7 @@ class Writer:
         self._compiler = Compiler(self._build)
         self._refused: dict[str, Refusal] = {}
         self._retried = 0.0
-        self._frames: deque[int] = deque(maxlen=1024)
+        self._frames: deque[Shown] = deque(maxlen=1024)
         self._moves = Moves()
         self._arrivals, self._forgetter, self._quotas = arrivals, forgetter, quotas
         self._spoke = self._noted = 0.0
@@ -90,6 +90,8 @@ class Writer:
         self.audit = Audit(gatherer.settings.protection, metrics)
         self._basis: tuple[object, ...] | None = None
         self._listeners: list[Event] = []
+        self.contest = Event()
+        """Set when `take_contested` has something to say."""
 
     @property
     def switch(self) -> Switch | None:
@@ -130,11 +132,11 @@ class Writer:
         if self._switch is switch:
             self._switch = self._installed = None
 
-    def frame(self, port: int) -> None:
+    def frame(self, port: int, data: bytes) -> None:
         """A port on standby has sent a frame."""
         if not self._frames:
             self._spoke = monotonic()
-        self._frames.append(port)
+        self._frames.append(Shown.of(port, data))
         self.wake()
 
     def run(self) -> None:
@@ -162,11 +164,12 @@ class Writer:
         self._repair(switch)
         installed = self._read_back(switch)
         self._try_again()
-        self._moves.claim(self.applied, self._drain_frames())
+        if self._moves.claim(self.applied, self._drain_frames(), self._gatherer.live):
+            self.contest.set()
         world = replace(world, claimed=self._moves.claimed(world), refused=self._refused)
         world = replace(world, brought=self._arrivals.brought(), overdrafts=self._quotas.overdrafts)
         world = self._bounds.possible(world)
-        fresh = (world.ports, world.live, world.claimed, world.brought, world.overdrafts)
+        fresh = (world.ports, world.claimed, world.brought, world.overdrafts)
         current = self._gatherer.current
         basis = (self._gatherer.known, *fresh, current)
         if basis != self._basis:
@@ -189,7 +192,11 @@ class Writer:
         if self.audit.suspicious.is_set():
             self._wake.set()
 
-    def _drain_frames(self) -> list[int]:
+    def take_contested(self) -> frozenset[str]:
+        """NICs whose other hypervisor must be asked about them (`sgctl.agent.contests`), since the last time."""
+        return self._moves.take_contested()
+
+    def _drain_frames(self) -> list[Shown]:
         return [self._frames.popleft() for _ in range(len(self._frames))]
 
     def _read_back(self, switch: Switch) -> dict[int, int]:

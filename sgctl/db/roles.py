@@ -44,7 +44,7 @@ AGENT: Mapping[str, Permission] = {
         owner="name", create=True, columns=("address", "applied", "heartbeat", "seen", "started", "version")
     ),
     "Handover": Permission(
-        owner="host", create=True, columns=("connections", "final", "rest", "taken", "to", "took", "waiting")
+        owner="host", create=True, columns=("asked", "connections", "final", "rest", "taken", "to", "took", "waiting")
     ),
     "NIC": Permission(owner="", create=False, columns=("host", "reason", "since", "state")),
 }

@@ -25,7 +25,7 @@ ATOMIC_ORDERED = 3
 FRAGMENTS_MATCH = 3
 """Configuration flags: match fragments by nw_frag, the first with its ports (nx-match in ovs-ofctl)."""
 MISS_SEND_LEN = 128
-FLOW_STATS, TABLE_STATS = 1, 3
+FLOW_STATS, TABLE_STATS, PORT_STATS = 1, 3, 4
 ALL_TABLES = 0xFF
 CHUNK = 60_000
 """How many bytes to hand to the connection at once: its queue is short, but knows no limit of bytes."""
@@ -72,6 +72,11 @@ def flow_stats(xid: int, *, table: int = ALL_TABLES, cookie: int = 0, mask: int 
 def table_stats(xid: int) -> bytes:
     """Ask how many flows each table has."""
     return message(MULTIPART_REQUEST, xid, pack("!HH4x", TABLE_STATS, 0))
+
+
+def port_stats(xid: int, port: int) -> bytes:
+    """Ask what a port has received and sent."""
+    return message(MULTIPART_REQUEST, xid, pack("!HH4xI4x", PORT_STATS, 0, port))
 
 
 def packet_out(data: bytes, of: Sequence[Action], xid: int) -> bytes:

@@ -18,6 +18,7 @@ _MORE = 1
 _EXPERIMENTER = 0xFFFF
 _ENTRY = Struct("!HB9xH10xQQQ")
 _TABLE = Struct("!B3xI16x")
+_PORT_RECEIVED = Struct("!16xQ")
 
 
 class Installed(NamedTuple):
@@ -47,6 +48,11 @@ def table_counts(replies: Iterable[bytes]) -> dict[int, int]:
     """The number of flows of each table that has any."""
     tables = (one for data in replies for one in _TABLE.iter_unpack(data[MULTIPART_HEAD:]))
     return {table: count for table, count in tables if count}
+
+
+def received(replies: Iterable[bytes]) -> int:
+    """The number of frames that a port has received."""
+    return sum(_PORT_RECEIVED.unpack_from(one, MULTIPART_HEAD)[0] for one in replies if len(one) > MULTIPART_HEAD)
 
 
 def more_follows(multipart: bytes) -> bool:

@@ -82,6 +82,12 @@ class Switch:
             talk.send(messages.table_stats(talk.xid(0)))
             return replies.table_counts(self._answer(talk, 0, self._deadline))
 
+    def received(self, port: int) -> int:
+        """How many frames a port has received; 0 if there is no such port."""
+        with self._conversation(1) as talk:
+            talk.send(messages.port_stats(talk.xid(0), port))
+            return replies.received(self._answer(talk, 0, self._deadline))
+
     def entries(self, *, cookie: int = 0, mask: int = 0) -> list[Entry]:
         """Installed flows as `flows` takes them, with their matches and instructions, for comparisons."""
         with self._conversation(1) as talk:

@@ -77,23 +77,23 @@ class Fleet(Cloud):
         return [one for one in self.hypervisors if one is not self.mobiles[name].host]
 
     def settle(self, *, timeout: float = SETTLING) -> None:
-        """Wait until the agents are in sync and the switches hold what is desired, nothing less and nothing more."""
+        """Wait until the agents are in sync and the switches hold what is desired, nothing less and nothing more;
+        and until all know where the VMs are that may move."""
         self.control.wait_ready(timeout=timeout)
         for name, manager in self.managers.items():
             wait_for(f"{name}: in force", partial(in_force, manager), timeout=timeout, step=0.05)
-
-    def places(self) -> dict[str, tuple[str, str]]:
-        """Which host the API names for each VM that may move, and the VM's state."""
-        known = self.admin.all("listVirtualMachines", "virtualmachine", listall="true")
-        return {str(vm["name"]): (str(vm.get("hostname")), str(vm["state"])) for vm in known if vm["name"] in MOVERS}
+        wait_for("each VM to be known where it is", self.placed, timeout=timeout, step=0.1)
 
     def placed(self) -> bool:
-        """Whether the database says of each that it is where it is, and each agent agrees."""
-        where = {name: self.mobiles[name].host for name in MOVERS}
-        expected = {name: (host.name, "Running") for name, host in where.items() if host is not None}
-        if self.places() != expected:
-            return False
-        return all(self.states(name) == self._expected_states(name) for name in MOVERS)
+        """Whether the database says of each VM that may move and runs that it is where it is, and the agents agree."""
+        known = self.admin.all("listVirtualMachines", "virtualmachine", listall="true")
+        places = {str(vm["name"]): (vm.get("hostname"), vm["state"]) for vm in known}
+        running = [self.mobiles[name] for name in MOVERS]
+        return all(
+            places[one.vm.name] == (one.host.name, "Running") and self.states(one.vm.name) == _expected(one)
+            for one in running
+            if one.host is not None
+        )
 
     def states(self, name: str) -> dict[str, str]:
         """The states of a VM's ports by hypervisor, as the agents say."""
@@ -105,9 +105,10 @@ class Fleet(Cloud):
                     found[host] = str(one["state"])
         return found
 
-    def _expected_states(self, name: str) -> dict[str, str]:
-        mobile = self.mobiles[name]
-        return {host: "active" if mobile.host is where else "standby" for host, (where, _) in mobile.ports.items()}
+
+def _expected(mobile: Mobile) -> dict[str, str]:
+    """The states that a VM's ports should have."""
+    return {host: "active" if mobile.host is where else "standby" for host, (where, _) in mobile.ports.items()}
 
 
 @contextmanager

@@ -24,7 +24,7 @@ PATIENCE = 90.0
 """Seconds that a step may take while something goes wrong."""
 STARTING = 10.0
 """Seconds in which a VM whose hypervisor is lost works elsewhere."""
-COPIES = False
+COPIES = True
 COPY = 1.5
 """Seconds for which a VM that is started elsewhere goes on speaking where it was."""
 SILENCE = 0.3
@@ -135,8 +135,7 @@ class Journey:
             self._wait(source, name, "standby")
         self.at("closed")
         self.underway.wait()
-        for name, source in sources.items():
-            self._wait(source, name, "standby")
+        self.fleet.settle()
         self.look()
         sleep(SILENCE)
         for name, source in sources.items():

@@ -59,6 +59,13 @@ def receive(sandbox: Sandbox, *pairs: str) -> None:
         sandbox.appctl("netdev-dummy/receive", "p1", FRAME.format(src=src, dst=dst))
 
 
+def test_what_a_port_has_received_is_counted(sandbox: Sandbox, switch: Remote) -> None:
+    before = switch.received(1)
+    receive(sandbox, "10.0.0.1 10.0.0.2", "10.0.0.1 10.0.0.3")
+    eventually(lambda: switch.received(1) == before + 2)
+    assert switch.received(77) == 0
+
+
 def cookies(switch: Remote) -> set[int]:
     return set(switch.installed())
 

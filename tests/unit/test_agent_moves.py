@@ -11,16 +11,17 @@ from scapy.layers.l2 import ARP, Ether
 
 from sgctl.agent import moves
 from sgctl.agent.applied import Applied
-from sgctl.agent.moves import Moves
+from sgctl.agent.moves import Moves, Shown
 from sgctl.model import Allowance
 from sgctl.policy import decide
 from sgctl.world import Decision, State, World
 from tests.unit.worlds import address, allowance, allowing, mac_of, port, uid, with_nic, world
 
 UPLINK = port("nobody", 9, name="eth1", iface_id=None, role="uplink")
-EMPTY = replace(world({"web1": ("web",)}), live=frozenset({"hv2"}), ports=(UPLINK,))
+EMPTY = replace(world({"web1": ("web",)}), ports=(UPLINK,))
 PLUGGED = replace(EMPTY, ports=(UPLINK, port("web1", 1)))
 ADDRESS = "10.1.0.11"
+LIVE = frozenset({"hv2"})
 
 
 def on(host: str, of: World) -> World:
@@ -29,6 +30,19 @@ def on(host: str, of: World) -> World:
 
 def in_force(of: World) -> Applied:
     return Applied(of, decide(of), {}, 0, 0, True)
+
+
+def shown(*ports: int, announces: str = "") -> list[Shown]:
+    return [Shown(one, announces) for one in ports]
+
+
+def after_it_has_left(now: list[float], monkeypatch: pytest.MonkeyPatch) -> tuple[Moves, World]:
+    """The port is still there, and frames count again."""
+    monkeypatch.setattr(moves, "monotonic", lambda: now[0])
+    claims, gone = Moves(), on("hv2", PLUGGED)
+    claims.left(gone, decide(gone), decide(on("hv1", PLUGGED)))
+    now[0] += moves.HOLD_OFF
+    return claims, gone
 
 
 def opened(now: World, before: World | None, *held: str) -> list[str]:
@@ -81,9 +95,9 @@ def test_a_removed_address_is_forgotten() -> None:
 def test_a_frame_at_a_standby_port_claims_its_nic_until_the_database_shows_it() -> None:
     waiting = on("hv2", PLUGGED)
     claims = Moves()
-    claims.claim(in_force(waiting), [7])
+    claims.claim(in_force(waiting), shown(7), LIVE)
     assert claims.claimed(waiting) == frozenset()
-    claims.claim(in_force(waiting), [1, 1])
+    claims.claim(in_force(waiting), shown(1, 1), LIVE)
     assert claims.claimed(waiting) == {uid("web1")}
     assert claims.claimed(on("hv1", PLUGGED)) == frozenset()
     assert claims.claimed(waiting) == frozenset()
@@ -91,26 +105,58 @@ def test_a_frame_at_a_standby_port_claims_its_nic_until_the_database_shows_it() 
 
 def test_a_claim_ends_with_its_port() -> None:
     claims = Moves()
-    claims.claim(in_force(on("hv2", PLUGGED)), [1])
+    claims.claim(in_force(on("hv2", PLUGGED)), shown(1), LIVE)
     assert claims.claimed(on("hv2", EMPTY)) == frozenset()
+
+
+def test_frames_are_known_by_what_they_announce() -> None:
+    mac = bytes.fromhex("0200000000aa")
+    assert Shown.of(3, b"\xff" * 6 + mac + b"\x80\x35") == Shown(3, "02:00:00:00:00:aa")
+    assert Shown.of(3, b"\xff" * 6 + mac + b"\x08\x06") == Shown(3, "")
 
 
 def test_a_straggling_frame_does_not_bring_a_nic_back(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(moves, "monotonic", lambda: now[0])
-    claims, gone = Moves(), on("hv2", PLUGGED)
-    claims.left(gone, decide(gone), decide(on("hv1", PLUGGED)))
+    claims, gone = after_it_has_left(now, monkeypatch)
     assert decide(gone).ports[-1].state is State.STANDBY
-    claims.claim(in_force(gone), [1])
+    mac = gone.nics[uid("web1")].mac
+    now[0] -= moves.HOLD_OFF / 2
+    assert not claims.claim(in_force(gone), shown(1, announces=mac), LIVE)
     assert claims.claimed(gone) == frozenset()
     now[0] += moves.HOLD_OFF
-    claims.claim(in_force(gone), [1])
+    assert not claims.claim(in_force(gone), shown(1, announces=mac), LIVE)
     assert claims.claimed(gone) == {uid("web1")}
 
 
-PAIR = replace(
-    world({"web1": ("web",), "web2": ("web",)}), ports=(UPLINK, port("web1", 1), port("web2", 2)), live=EMPTY.live
-)
+def test_at_a_port_that_it_has_left_a_nic_that_is_not_announced_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be one of two guests, the other of which was started while this hypervisor was cut off."""
+    claims, gone = after_it_has_left([100.0], monkeypatch)
+    assert claims.claim(in_force(gone), shown(1, announces="02:00:00:00:00:99"), LIVE)
+    assert claims.claimed(gone) == frozenset()
+    assert claims.take_contested() == {uid("web1")}
+    assert claims.take_contested() == frozenset()
+    assert not claims.claim(in_force(gone), shown(1), frozenset())
+    assert claims.claimed(gone) == {uid("web1")}
+
+
+def test_what_a_port_was_before_a_restart_is_not_known() -> None:
+    waiting = on("hv2", PLUGGED)
+    claims = Moves()
+    claims.left(waiting, decide(waiting), None)
+    assert claims.claim(in_force(waiting), shown(1), LIVE)
+    assert claims.claimed(waiting) == frozenset()
+
+
+def test_a_new_port_is_not_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    claims, gone = after_it_has_left([100.0], monkeypatch)
+    without = on("hv2", EMPTY)
+    claims.left(without, decide(without), decide(gone))
+    claims.left(gone, decide(gone), decide(without))
+    assert not claims.claim(in_force(gone), shown(1), LIVE)
+    assert claims.claimed(gone) == {uid("web1")}
+
+
+PAIR = replace(world({"web1": ("web",), "web2": ("web",)}), ports=(UPLINK, port("web1", 1), port("web2", 2)))
 GUEST = "02:00:00:00:60:01"
 
 

@@ -30,7 +30,7 @@ def histories(draw: st.DrawFn) -> list[World]:
         other = draw(st.sampled_from([*sources, empty]))
         step = replace(steps[-1], **{part: getattr(other, part)})
         claimed = frozenset(map(uid, draw(st.sets(st.sampled_from(NAMES), max_size=2))))
-        steps.append(replace(step, claimed=claimed, live=draw(st.sampled_from([frozenset(), frozenset({"hv2"})]))))
+        steps.append(replace(step, claimed=claimed))
     return [*steps, *reversed(steps)]
 
 

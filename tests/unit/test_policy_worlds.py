@@ -72,7 +72,7 @@ def worlds(draw: st.DrawFn) -> World:
     of = allowing(replace(of, members=(*of.members, member("a", "vm1", "10.9.0.0/24"))), *draw(allowances))
     ports = tuple(port(nic, number, attached_mac=mac) for nic, number, mac in draw(plugs))
     away = draw(st.sampled_from([None, *NAMES]))
-    of = replace(of, ports=(UPLINK, *ports), live=frozenset({"hv2"}))
+    of = replace(of, ports=(UPLINK, *ports))
     return with_nic(of, away, host="hv2", state="up") if away else of
 
 

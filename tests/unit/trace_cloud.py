@@ -140,7 +140,6 @@ def world(cloud: Cloud, host: str) -> World:
     return World(
         host=host,
         ports=(*taps, uplink),
-        live=frozenset(cloud.hosts),
         accounts=by_id(Account(id=uid(name), name=name, name_key=name) for name in accounts),
         zones=by_id([Zone(id=uid("zone"), name="zone", internal_dns1=RESOLVER)]),
         pods=by_id(_pod(name, subnets) for name, subnets in cloud.pods.items()),
