@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from threading import Event
 from time import monotonic, sleep
 
@@ -301,16 +302,16 @@ class Writer:
         before = self.applied.decision if self.applied else None
         held = Held(switch, installed, self._compiler.flows_of)
         opened = self._moves.opened(world, decision, before, held.addresses)
-        self._forgetter.forget(switch, self._bridge.zone, opened)
+        forget = partial(self._forgetter.forget, switch, self._bridge.zone)
         started = monotonic()
-        switch.apply(todo.adds, todo.deletes)
+        switch.apply(todo.adds, todo.deletes, meanwhile=partial(forget, opened))
         done = monotonic()
         self._bounds.withdraw(switch)
         self._metrics.applied(todo, done - started, done - noted)
         for cookie, _ in todo.deletes:
             installed.pop(cookie, None)
         installed.update((flow.cookie, flow.table) for flow in todo.adds)
-        self._forgetter.forget(switch, self._bridge.zone, self._moves.left(world, decision, before))
+        forget(self._moves.left(world, decision, before))
         frames = list(self._moves.announcements(world, decision, before))
         for frame in frames:
             switch.packet_out(self._bridge.uplinks[0], frame)

@@ -6,8 +6,8 @@ All methods block the calling (green) thread until the switch has answered, at m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import chain
 
 from flows.flow import Action, Flow, Output
@@ -96,16 +96,23 @@ class Switch:
         return list(compare.entries(answers))
 
     def apply(
-        self, adds: Sequence[Flow], deletes: Sequence[tuple[int, int]] = (), *, removals: Sequence[Entry] = ()
+        self,
+        adds: Sequence[Flow],
+        deletes: Sequence[tuple[int, int]] = (),
+        *,
+        removals: Sequence[Entry] = (),
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         """Add or replace flows, then delete all flows of each (cookie, table), in one ordered atomic bundle.
 
-        The single flows `removals` are deleted before.
+        The single flows `removals` are deleted before. `meanwhile` is called before anything is in force, while the
+        switch looks at what it has been sent.
 
         Raises Refused, naming flows, if the switch does not take all of it; then nothing has changed.
         Raises SwitchGone if the connection is lost before the proof: all of it may be in force, or nothing.
         """
         if not adds and not deletes and not removals:
+            meanwhile()
             return
         count = len(adds) + len(deletes) + len(removals)
         deadline = self._deadline + count / FLOWS_PER_SECOND
@@ -121,6 +128,12 @@ class Switch:
                 (messages.bundle_add(bundle, mod) for mod in mods),
                 (messages.barrier(talk.xid(count + 1)),),
             ))  # fmt: skip
+            try:
+                meanwhile()
+            except SwitchError:
+                with suppress(SwitchGone):
+                    talk.send(messages.bundle_control(messages.DISCARD, bundle, talk.xid(count + 2)))
+                raise
             # A bundle with a refused message would commit the others: look before.
             self._answer(talk, count + 1, deadline)
             step = messages.DISCARD if talk.errors or impossible else messages.COMMIT

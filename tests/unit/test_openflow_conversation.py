@@ -73,6 +73,25 @@ def test_a_bundle_in_order() -> None:
     assert len({xid for _kind, xid in wire.sent}) == 5
 
 
+def test_what_is_done_meanwhile_comes_before_the_flows_are_in_force() -> None:
+    wire = Wire()
+    wire.switch.apply([DROP], meanwhile=lambda: wire.switch.flush_conntrack(1, src="10.1.0.11"))
+    control, add, barrier = messages.BUNDLE_CONTROL, messages.BUNDLE_ADD, messages.BARRIER_REQUEST
+    assert kinds(wire) == [control, add, barrier, messages.EXPERIMENTER, barrier, control]
+    assert wire.steps == [messages.OPEN, messages.COMMIT]
+
+
+def test_what_fails_meanwhile_discards_the_bundle() -> None:
+    wire = Wire()
+
+    def fail() -> None:
+        raise SwitchError("cannot forget")
+
+    with pytest.raises(SwitchError, match="cannot forget"):
+        wire.switch.apply([DROP], meanwhile=fail)
+    assert wire.steps == [messages.OPEN, messages.DISCARD]
+
+
 @pytest.mark.parametrize("first", [2**32 - 1, 2**32 - 3, 2**32 - 5])
 def test_xids_wrap_around(first: int) -> None:
     wire = Wire(first=first)
