@@ -85,6 +85,7 @@ class Handovers:
         self._addresses: dict[str, Reach] = {}
         self._unforgotten: dict[str, list[Entry]] = {}
         self._checked = 0.0
+        self._trouble = ""
         self._wake = Event()
         writer.notify(self._wake)
         arrivals.notify(self._wake)
@@ -97,10 +98,16 @@ class Handovers:
             self._wake.clear()
             try:
                 self._turn()
-                pause = TICK
+                pause, self._trouble = TICK, ""
             except (SwitchError, StoreError) as error:
-                LOG.debug("handing over: %s", error)
+                self._complain(str(error))
                 pause = RETRY
+
+    def _complain(self, text: str) -> None:
+        """Log once what keeps connections from being handed over; it is tried again."""
+        if text != self._trouble:
+            self._trouble = text
+            LOG.warning("connections are not handed over: %s", text)
 
     def _turn(self) -> None:
         applied, switch = self._writer.applied, self._writer.switch

@@ -116,7 +116,7 @@ class BridgeApp(app_manager.OSKenApp):  # type: ignore[misc]
     def _connected(self, datapath: Any) -> None:
         channel = tap.DatapathChannel(datapath)
         switch = Switch(channel, bridge=self.bridge, datapath_id=datapath.id, management=self.management)
-        tap.attach(datapath, switch.receive)
+        tap.attach(datapath, switch.receive, self.on_error)
         self._datapath, self._switch = datapath, switch
         LOG.info("bridge %s connected, datapath %016x", self.bridge, datapath.id)
         self.on_connect(switch)

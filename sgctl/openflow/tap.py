@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from os_ken.ofproto import ofproto_parser, ofproto_v1_4, ofproto_v1_4_parser
 
 Receiver: TypeAlias = Callable[[int, int, bytes], bool]
+Fault: TypeAlias = Callable[[Exception], None]
 _ATTRIBUTE = "sgctl_receiver"
 
 
@@ -22,15 +23,23 @@ def install() -> None:
     ofproto_parser.register_msg_parser(ofproto_v1_4.OFP_VERSION)(_parse)
 
 
-def attach(datapath: Any, receiver: Receiver) -> None:
-    """Offer all further messages of a connection to `receiver(type, xid, bytes)` first; it must not block."""
-    setattr(datapath, _ATTRIBUTE, receiver)
+def attach(datapath: Any, receiver: Receiver, on_error: Fault) -> None:
+    """Offer all further messages of a connection to `receiver(type, xid, bytes)` first; it must not block.
+
+    Its errors go to `on_error`: os-ken would log them, end the connection, and let the switch connect again, for ever.
+    """
+    setattr(datapath, _ATTRIBUTE, (receiver, on_error))
 
 
 def _parse(datapath: Any, version: int, msg_type: int, msg_len: int, xid: int, buf: bytearray) -> Any:
-    receiver: Receiver | None = getattr(datapath, _ATTRIBUTE, None)
-    if receiver is not None and receiver(msg_type, xid, bytes(buf)):
-        return None
+    attached: tuple[Receiver, Fault] | None = getattr(datapath, _ATTRIBUTE, None)
+    if attached is not None:
+        receiver, on_error = attached
+        try:
+            if receiver(msg_type, xid, bytes(buf)):
+                return None
+        except Exception as error:  # noqa: BLE001 - not swallowed: it goes to who decides
+            on_error(error)
     return ofproto_v1_4_parser.msg_parser(datapath, version, msg_type, msg_len, xid, buf)
 
 

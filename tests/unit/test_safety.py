@@ -24,6 +24,15 @@ FORBIDDEN = {
 }  # fmt: skip
 RUNNERS = {"subprocess.run", "subprocess.Popen", "subprocess.check_output", "subprocess.check_call", "subprocess.call"}
 
+EVERYTHING = {"Exception", "BaseException"}
+TOLD = re.compile(r"\braise\b|on_error\(|fatal\(|_on_fault\(|LOG\.exception\(")
+#: Threads whose functions tell their errors themselves; all others are started by `Services.spawn`, or are `Thread`s,
+#: whose errors end the process (`sgctl.manager.launcher`).
+GUARDED = {
+    "sgctl/services.py: eventlet.spawn(guarded)",
+    "sgctl/openflow/app.py: hub.spawn(self._contend, event.datapath)",
+}
+
 
 def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
     for node in ast.walk(ast.parse(path.read_text())):
@@ -38,6 +47,18 @@ def test_no_shell_and_no_text_that_is_run(path: Path) -> None:
         if name in RUNNERS:
             assert not any(keyword.arg in ("shell", "executable", None) for keyword in call.keywords), call.lineno
             assert not isinstance(call.args[0], ast.Constant | ast.JoinedStr | ast.BinOp), f"{path}:{call.lineno}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_swallowed(path: Path) -> None:
+    """Whoever catches everything raises it again, tells who decides, or says it; nobody starts a thread unwatched."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ExceptHandler) and (node.type is None or ast.unparse(node.type) in EVERYTHING):
+            said = " ".join(ast.unparse(one) for one in node.body)
+            assert TOLD.search(said), f"{path}:{node.lineno}"
+    for name, call in calls(path):
+        if name in ("eventlet.spawn", "eventlet.spawn_n", "hub.spawn", "GreenPool"):
+            assert f"{path.relative_to(ROOT)}: {ast.unparse(call)}" in GUARDED, f"{path}:{call.lineno}"
 
 
 @pytest.mark.parametrize("text", ["a\r\n2026 forged", "a\x1b[2J", "\x00a", "a\u2028b", "a\u202egnp", "\x9b1m"])
