@@ -244,7 +244,8 @@ def attempts(cloud: Cloud, *, most: int = 40) -> st.SearchStrategy[list[tuple[st
     """Services between ends that can talk: of one family, not both outside, not the same VM."""
     behind = sorted({str(ip_network(text)[5 if "/" in text else 0]) for vm in cloud.vms.values() for text in vm.behind})
     ends = [*behind, OUTSIDE, OUTSIDE6, RESOLVER]
-    pairs = [(x, y) for x in ends for y in ends if version(x) == version(y) and cloud.owner(x) != cloud.owner(y)]
+    owners = {end: cloud.owner(end) for end in ends}
+    pairs = [(x, y) for x in ends for y in ends if version(x) == version(y) and owners[x] != owners[y]]
     one = st.tuples(st.sampled_from(SERVICES), st.sampled_from(pairs)).filter(lambda it: _exists(it[0], it[1][0]))
     return st.lists(one.map(lambda it: (it[0], *it[1])), min_size=1, max_size=most)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import ip_address, ip_network
 from itertools import chain
 
@@ -126,9 +126,11 @@ class Cloud:
 
 
 def _among(address: Ip | str, texts: Iterable[str]) -> bool:
-    one = ip_address(address)
-    nets = map(ip_network, texts)
-    return any(net.version == one.version and one in net for net in nets)
+    one = _address(str(address))
+    return any(one in net for net in map(_network, texts))
+
+
+_address, _network = lru_cache(1 << 12)(ip_address), lru_cache(1 << 12)(ip_network)
 
 
 def world(cloud: Cloud, host: str) -> World:
