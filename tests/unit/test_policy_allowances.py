@@ -91,7 +91,7 @@ def test_who_shares_an_address_is_asked_together() -> None:
     both = (allowance("web1", "10.1.0.70", shared=True), allowance("web2", "10.1.0.70", shared=True))
     assert shared(promised(*both)) == [Shared(ip_address("10.1.0.70"), (1, 2))]
     assert shared(promised(both[1])) == [Shared(ip_address("10.1.0.70"), (2,))]
-    away = replace(with_nic(PAIR, "web1", host="hv2", state="up"), live=frozenset({"hv2"}))
+    away = with_nic(PAIR, "web1", host="hv2", state="up")
     assert shared(promised(*both, of=away)) == [Shared(ip_address("10.1.0.70"), (2,))]
     assert shared(promised(allowance("web1", "10.1.0.70"))) == []
 
