@@ -15,7 +15,7 @@ from threading import Event
 from time import monotonic, time
 
 from flows.inputs import Bridge, Moved, Port, Resumed, Standby, Unit
-from sgctl.handover import Carried, Said, endings, pack, steady, unpack, unsettled
+from sgctl.handover import Carried, Said, carried, endings, pack, steady, unpack, unsettled
 from sgctl.model import Cut, Handover
 from sgctl.numbers import number
 from sgctl.openflow.conntrack import ConntrackReader
@@ -30,9 +30,14 @@ ROUNDING = 1
 
 @dataclass(slots=True)
 class _Load:
-    """What one NIC brings along, without what conntrack knows better here since; `taken` is that of its latest row."""
+    """What one NIC brings along, without what conntrack knows better here since.
+
+    taken: that of its latest row.  old: it was said before the agent started, so that some of it may be in use.
+    remade: the entries that it needs have been made.
+    """
 
     taken: int
+    old: bool
     connections: list[Carried] = field(default_factory=list)
     endings: Mapping[int, Ending] = field(default_factory=dict)
     text: str | None = None
@@ -108,12 +113,12 @@ class Arrivals:
         if row is not None and row.taken > took:
             # Rows that are here when we start may be old. Their writer's time of day is the best there is then.
             age = max(0.0, time() - row.taken / 1000) if self._first else 0.0
-            load = _Load(row.taken)
+            load = _Load(row.taken, self._first)
             now = monotonic()
             connections = said(row, row.connections).arrived(now, age)
             load.hold(steady(connections, known.connections if known else (), now, slack=ROUNDING))
         elif known is None and own is not None and own.rest:
-            load = _Load(own.took)
+            load = _Load(own.took, old=True)
             load.hold(said(own, own.rest).resumed())
             load.text = own.rest if load.connections else ""
         else:
@@ -143,12 +148,22 @@ class Arrivals:
         return (load.told(), load.taken) if load is not None else ("", 0)
 
     def to_remake(self, nic: str) -> list[Carried]:
-        """The connections that it brings and that need entries (`sgctl.handover.remade`); they are given once."""
+        """The connections that it brings and that need entries (`sgctl.handover.remade`); they are given once.
+
+        Raises SwitchError if conntrack has to be read, and cannot be.
+        """
         load = self._loads.get(nic)
         if load is None or load.remade:
             return []
+        needed = [one for one in self.unused(nic) if one.ticketed]
+        if load.old and needed:
+            # To make an entry that is in use would let it live longer.
+            addresses = {one.own for one in needed}
+            entries = self._reader.entries(ZONE, addresses, finished=True)
+            used = {one.key for one in carried(entries, addresses, monotonic())}
+            needed = [one for one in needed if one.key not in used]
         load.remade = True
-        return [one for one in self.unused(nic) if one.ticketed]
+        return needed
 
     def settle(self) -> bool:
         """Leave out what conntrack knows better by now; true if that is anything.

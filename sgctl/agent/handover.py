@@ -84,7 +84,7 @@ class Handovers:
         self._left: set[str] = set()
         self._addresses: dict[str, Reach] = {}
         self._unforgotten: dict[str, list[Entry]] = {}
-        self._checked = 0.0
+        self._checked = monotonic()
         self._trouble = ""
         self._wake = Event()
         writer.notify(self._wake)
@@ -118,9 +118,6 @@ class Handovers:
         if nothing and all(port.state is not State.STANDBY for port in ports):
             self._seen, self._was_active = ports, {}
             return
-        if not self._checked:
-            # What conntrack knew before we started must not be made anew.
-            self._settle()
         here = Here.of(applied.decision)
         bridge = applied.decision.units["bridge"]
         assert isinstance(bridge, Bridge)

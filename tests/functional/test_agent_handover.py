@@ -16,6 +16,7 @@ from scapy.layers.l2 import Ether
 from scapy.layers.sctp import SCTP, SCTPChunkInit
 from scapy.packet import Packet, Raw
 
+from sgctl.agent.handover import TICK
 from sgctl.handover import Carried, pack, unpack
 from sgctl.model import Handover, handover_id
 from sgctl.store import Delete, Insert
@@ -30,7 +31,7 @@ STREAM = Carried(17, OWN, PEER, 5000, 6000, False, 0, 0)
 PING = Carried(1, OWN, PEER, 77, 8 << 8, False, 0, 0)
 CALL = Carried(6, OWN, PEER, 80, 6000, False, 0, 0)
 CONTROL = replace(STREAM, own_port=4000)
-SHORT, HOUR = 8, 3600
+SHORT, HOUR = 6, 3600
 
 
 @pytest.fixture
@@ -145,8 +146,7 @@ def test_what_was_used_and_is_over_is_not_accepted_again(rig: Rig) -> None:
     assert scene.ports() == {80, 81}
     assert scene.arrives(tcp(80, "PA"))
     assert scene.arrives(tcp(80, "R"))
-    restart(scene.agent)
-    eventually(lambda: scene.ports() == {81})
+    eventually(lambda: scene.ports() == {81}, 2 * TICK)
     eventually(lambda: tcp_ports(scene.row().rest) == [81])
     rig.sandbox.appctl("dpctl/flush-conntrack")
     waiting = Handover(id=handover_id(uid("web1"), "hv3"), nic=uid("web1"), host="hv3", waiting=True)

@@ -196,3 +196,14 @@ def test_entries_are_made_anew_once_for_each_row() -> None:
     scene.say(row("there", ping, taken=time() + 1))
     assert [one.proto for one in scene.arrivals.to_remake("n")] == [1]
     assert scene.arrivals.to_remake("nobody") == []
+
+
+def test_entries_that_are_in_use_are_not_made_anew_by_an_agent_that_starts() -> None:
+    pings = [replace(conversation(ident), proto=1, peer_port=8 << 8) for ident in (77, 78)]
+    said = row("there", *pings, taken=time())
+    scene = Scene()
+    scene.say(said)
+    again = Scene(said, scene.own())
+    again.reader.held.append(replace(UDP, proto=1, ident=77, kind=8, left=20))
+    assert [one.own_port for one in again.arrivals.to_remake("n")] == [78]
+    assert again.arrivals.to_remake("n") == []
