@@ -106,6 +106,19 @@ def partition(scene: Scene, chance: Random, *, seconds: float) -> None:
             device.ip("link set mgmt0 up")
 
 
+def flapping_link(scene: Scene, chance: Random, *, times: int = 12) -> None:
+    """The second hypervisor's way to the database comes and goes, and what is revoked meanwhile ends soon after."""
+    device = scene.hypervisors[1].namespace
+    with passing_rule(scene, within=CATCHING_UP) as rules:
+        for number in range(times):
+            device.ip("link set mgmt0 down")
+            sleep(chance.uniform(0, 0.3))
+            device.ip("link set mgmt0 up")
+            sleep(chance.uniform(0, 0.3))
+            if number == times // 2:
+                revoke(scene.cloud.accounts["evil"], rules)
+
+
 def restart_switch(scene: Scene, chance: Random, *, kill: bool, number: int) -> None:
     """Flows, connections and meters are gone."""
     scene.hypervisors[number - 1].restart_vswitchd(kill=kill)
@@ -307,6 +320,7 @@ AGENT = (
     Fault(name="a second agent", inject=second_agent),
     Fault(name="a rule revoked while agent 2 is away", inject=revoke_without_agent),
     Fault(name="hypervisor 2 cut off for 3 s", inject=partial(partition, seconds=3.0)),
+    Fault(name="hypervisor 2's way to the database flaps", inject=flapping_link),
 )
 SWITCH = (
     *switch_restarts((1, True), (2, False)),

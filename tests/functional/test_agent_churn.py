@@ -154,3 +154,24 @@ def test_a_barrier_is_answered_by_those_who_are_asked(rig: Rig, agent: Manager) 
     assert set(answers) <= {7, 9}, "what others are asked is no business of this one"
     host = own_row(rig)
     assert host.name == "hv1" and host.version and abs(host.seen / 1000 - time.time()) < 15
+
+
+def test_what_happens_while_the_switch_is_being_changed_counts_as_well(rig: Rig, agent: Manager) -> None:
+    """The switch hangs amid a change; what comes meanwhile, of all kinds, is in force when it goes on."""
+    first, second = (cidr_rule(f"rule {port}", "web", "192.0.2.0/24", port=port) for port in (81, 82))
+    rig.sandbox.signal("ovs-vswitchd", signal.SIGSTOP)
+    try:
+        rig.database.write([Insert(first)])
+        time.sleep(0.3)
+        rig.database.write([Insert(second)])
+        rig.database.write([Delete(Rule, first.id)])
+        rig.set_external_id("tap5", "iface-id", uid("nobody"))
+        time.sleep(0.3)
+    finally:
+        rig.sandbox.signal("ovs-vswitchd", signal.SIGCONT)
+    agent.wait_state("tap5", "closed")
+    rig.set_external_id("tap5", "iface-id", uid("web1"))
+    agent.wait_state("tap5", "active")
+    shown = [flow["rule"] for flow in agent.get("/admin/flows?table=INGRESS_RULES")[1]["flows"] if flow["rule"]]
+    assert any("tcp 82" in rule for rule in shown) and not any("tcp 81" in rule for rule in shown)
+    assert_as_new(rig, agent)

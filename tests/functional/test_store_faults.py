@@ -2,6 +2,7 @@
 """What the store promises when the server dies, hangs, is away, or cannot write."""
 
 import os
+import random
 import signal
 import subprocess
 import tempfile
@@ -9,8 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -34,6 +36,9 @@ from tests.functional.store_server import (
     where,
 )
 from tests.unit.store_rows import group
+
+KILLS = int(os.environ.get("SGCTL_KILLS", "5"))
+"""How often a server is killed while somebody writes."""
 
 
 @pytest.fixture
@@ -78,10 +83,13 @@ def test_answered_writes_survive_a_kill(server: DatabaseServer, database: Databa
 
 
 def test_kills_amid_writes_leave_all_or_nothing(server: DatabaseServer, database: Database) -> None:
-    answered, unsure = set[str](), set[str]()
+    answered, unsure, killed = set[str](), set[str](), Event()
+    chance = random.Random(KILLS)
 
     def write_pairs() -> None:
-        for number in range(400):
+        for number in count():
+            if killed.is_set():
+                return
             pair = [group(f"{number} {half}", ACME) for half in "ab"]
             try:
                 database.write([Insert(row) for row in pair])
@@ -92,10 +100,14 @@ def test_kills_amid_writes_leave_all_or_nothing(server: DatabaseServer, database
 
     writer = Thread(target=write_pairs)
     writer.start()
-    for _ in range(3):
-        time.sleep(0.1)
-        if server.pid is not None:
-            kill(server)
+    last = None
+    for _ in range(KILLS):
+        eventually(lambda old=last: server.pid not in {None, old})
+        last, before = server.pid, len(answered)
+        eventually(lambda seen=before: len(answered) > seen)
+        time.sleep(chance.uniform(0, 0.1))
+        kill(server)
+    killed.set()
     writer.join()
     assert database.wait_insync(10)
     found = held(database)[Group].keys() - {WEB.id, DB.id}
