@@ -106,7 +106,7 @@ def partition(scene: Scene, chance: Random, *, seconds: float) -> None:
             device.ip("link set mgmt0 up")
 
 
-def flapping_link(scene: Scene, chance: Random, *, times: int = 12) -> None:
+def flapping_link(scene: Scene, chance: Random, *, times: int = 8) -> None:
     """The second hypervisor's way to the database comes and goes, and what is revoked meanwhile ends soon after."""
     device = scene.hypervisors[1].namespace
     with passing_rule(scene, within=CATCHING_UP) as rules:
