@@ -20,7 +20,7 @@ from sgctl.store.columns import tables
 from tests.unit.store_rows import uid
 
 PER_ACCOUNT, PER_HOST = 100, 20
-Record: TypeAlias = dict[str, dict[str, dict[str, Any]]]
+Tables: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 
 ZONE = Zone(id=uid("zone"), name="zone")
 POD = Pod(
@@ -72,8 +72,13 @@ def _account(start: int) -> Iterator[Row]:
 
 def record(rows: tuple[Row, ...]) -> bytes:
     """One transaction of the file's log."""
-    changed: Record = {}
+    changed: Tables = {}
     for row in rows:
         changed.setdefault(row.TABLE, {})[row.id] = tables()[type(row)].row(row)
+    return log_record(changed)
+
+
+def log_record(changed: Tables) -> bytes:
+    """One transaction of any database's file: columns by table and row."""
     text = json.dumps(changed, separators=(",", ":")).encode() + b"\n"
     return b"OVSDB JSON %d %s\n%s" % (len(text), hashlib.sha1(text).hexdigest().encode(), text)
