@@ -8,17 +8,20 @@ taken only when the table is half full, and not more often than it is worth: ovs
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from time import monotonic, sleep
 
-from flows.inputs import Bridge, Port, Unit
+from flows.inputs import Bridge, Overdrawn, Port, Unit
+from flows.pipeline import build
+from flows.tables import COMMIT, STATE
 from sgctl.agent.applied import Applied
 from sgctl.agent.metrics import Metrics
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.errors import SwitchError
 from sgctl.overdraft import Owners, Quota
 from sgctl.protection import Protection
-from sgctl.world import Overdraft
+from sgctl.reconcile import scope
+from sgctl.world import Decision, Overdraft
 
 LOG = logging.getLogger(__name__)
 ZONE = Bridge(()).zone
@@ -40,6 +43,20 @@ class Quotas:
         self._counted, self._took, self._used = float("-inf"), 0.0, 0
         self._trouble = ""
         self.overdrafts: Mapping[str, Overdraft] = {}
+
+    def adopt(self, decision: Decision, installed: Collection[int]) -> Mapping[str, Overdraft]:
+        """At the start: those count as over their quota whom the switch holds to it, until they have been counted."""
+        bridge = decision.units.get("bridge")
+        if self.overdrafts or not self._quota.most or not isinstance(bridge, Bridge):
+            return self.overdrafts
+        found = {}
+        for port in (unit for unit in decision.units.values() if isinstance(unit, Port)):
+            unit = Overdrawn(port.nic, port.number, opened=True, accepted=True)
+            tables = {flow.table for flow in build(unit, bridge, scope(unit.owner)) if flow.cookie in installed}
+            if tables:
+                found[port.nic] = Overdraft(opened=STATE.id in tables, accepted=COMMIT.id in tables)
+        self.overdrafts = found
+        return found
 
     def run(self, applied: Callable[[], Applied | None], wake: Callable[[], None]) -> None:
         """Work until the process ends."""

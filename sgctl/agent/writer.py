@@ -249,6 +249,8 @@ class Writer:
         while True:
             with uncollected():
                 decision = carry(self._decider.decide(world), world.brought, world.refused)
+                if self.applied is None:
+                    world = replace(world, overdrafts=self._quotas.adopt(decision, installed))
                 decision = overdraw(decision, world.overdrafts, world.refused)
             try:
                 with uncollected():
