@@ -12,36 +12,21 @@ A rule that makes no sense is left out, which allows less and never more, and is
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import NamedTuple
 
-from flows import inputs
-from flows.inputs import (
-    FANOUT_CHUNKS,
-    Bridge,
-    Fanout,
-    Ip,
-    Network,
-    Policy,
-    Port,
-    Segment,
-    Service,
-    Shared,
-    Standby,
-    Unit,
-)
+from flows.inputs import FANOUT_CHUNKS, Bridge, Fanout, Ip, Network, Policy, Port, Segment, Shared, Standby, Unit
+from sgctl import permits
 from sgctl.addresses import parse_address, parse_mac
 from sgctl.binding import Binder, Bound, describe, name_of
 from sgctl.identities import Groups, Identities, Numbers
 from sgctl.memo import Along, Each, Last
-from sgctl.model import Account, Group, Nic, Pod, Range, Rule, Zone
+from sgctl.model import Account, Group, Nic, Pod, Range, Zone
 from sgctl.numbers import assign
+from sgctl.permits import Permits
 from sgctl.world import Decision, Refusal, State, World
 
-ICMP = 1
-WITH_PORTS = frozenset({6, 17, 132})
-DIRECTIONS = ("egress", "ingress")
 PLACED = (State.ACTIVE, State.STANDBY)
 
 
@@ -64,9 +49,9 @@ class Decider:
     def __init__(self) -> None:
         self._binder = Binder()
         self._identities = Identities()
-        self._rules = Last(_Rules)
+        self._read, self._permits = Along(permits.read), Last(Permits)
         self._assign, self._assign_identities = Last(assign), Last(assign)
-        self._policies, self._segments, self._ports = Each(_policy), Each(_segment), Along(_entry)
+        self._policies, self._segments, self._ports = Each(permits.policy), Each(_segment), Along(_entry)
         self._traits, self._distinct = Along(_traits), Last(_distinct)
         self._bridge, self._chunks, self._fanouts = Last(Bridge), Last(_chunks), Each(Fanout)
         self._names, self._describe = Last(_names), Along(describe)
@@ -80,13 +65,13 @@ class Decider:
         placed = [one for one in traits if one.state in PLACED]
         policies = self._assign(frozenset(one.groups for one in placed))
         segments = self._segments_of(world, sorted({one.pod for one in placed}))
-        rules = self._rules(world.rules, frozenset().union(*policies))
-        known = self._identities.follow(world.members, (rules.named("egress"), rules.named("ingress")))
+        rules = self._permits(self._read(world.rules), frozenset().union(*policies))
+        known = self._identities.follow(world.members, (rules.named["egress"], rules.named["ingress"]))
         numbers = self._assign_identities(known[0] | known[1])
-        shared = self._policies((groups, (n, groups, rules, *known, numbers)) for groups, n in policies.items())
+        compiled = self._policies_of(policies, rules, known, numbers)
         refusals = _Refusals(world.refused)
         keep = refusals.keep
-        first = by_owner([self._bridge(_uplinks(world.uplinks, bound), 1, world.limits), *shared])
+        first = by_owner([self._bridge(_uplinks(world.uplinks, bound), 1, world.limits), *compiled])
         ports = dict(filter(None, self._ports(bound, policies, segments)))
         if world.refused:
             bound, ports = refusals.close(bound, ports)
@@ -102,6 +87,16 @@ class Decider:
             rules=rules.ids,
             policies={number: groups for groups, number in policies.items()},
             identities={number: groups for groups, number in numbers.items()},
+        )
+
+    def _policies_of(
+        self, policies: Numbers, rules: Permits, known: tuple[frozenset[Groups], frozenset[Groups]], numbers: Numbers
+    ) -> list[Policy]:
+        """The policies of the local sets of groups."""
+        return self._policies(
+            (groups, (number, open_, rules.of(groups, "egress"), rules.of(groups, "ingress"), known, numbers))
+            for groups, number in policies.items()
+            for open_ in [rules.restricted.isdisjoint(groups)]
         )
 
     def _segments_of(self, world: World, ids: Sequence[str]) -> dict[str, Segment]:
@@ -206,80 +201,6 @@ def _entry(one: Bound, policies: Numbers, segments: Mapping[str, Segment]) -> tu
     return unit.owner, unit
 
 
-@dataclass(frozen=True, slots=True)
-class _Allowed:
-    """A rule that makes sense."""
-
-    rule: Rule
-    service: Service
-    cidr: Network | None
-
-
-class _Rules:
-    """The rules of the local groups, by group and direction, and what was wrong with others."""
-
-    def __init__(self, rows: Iterable[Rule], groups: frozenset[str]) -> None:
-        self.problems: list[str] = []
-        self.restricted: set[str] = set()
-        self._allowed: dict[tuple[str, str], list[_Allowed]] = {}
-        for rule in sorted(rows, key=lambda rule: rule.id):
-            if rule.group in groups:
-                self._add(rule)
-        known = [one.rule.id for rules in self._allowed.values() for one in rules]
-        self.numbers = {next(iter(key)): number for key, number in assign(frozenset({i}) for i in known).items()}
-        self.ids = {number: id for id, number in self.numbers.items()}
-
-    def _add(self, rule: Rule) -> None:
-        if rule.direction == "egress":
-            self.restricted.add(rule.group)
-        try:
-            allowed = _allowed(rule)
-        except ValueError as error:
-            self.problems.append(f"rule {rule.id}: {error}")
-            return
-        self._allowed.setdefault((rule.group, rule.direction), []).append(allowed)
-
-    def of(self, groups: Iterable[str], direction: str) -> Iterator[_Allowed]:
-        """The rules of these groups in one direction."""
-        for group in sorted(groups):
-            yield from self._allowed.get((group, direction), ())
-
-    def named(self, direction: str) -> frozenset[str]:
-        """The groups that rules of one direction name."""
-        rules = (one.rule for (_, way), rules in self._allowed.items() if way == direction for one in rules)
-        return frozenset(rule.peer for rule in rules if rule.peer)
-
-
-def _allowed(rule: Rule) -> _Allowed:
-    """A rule in the pipeline's words; ValueError says what is wrong with it."""
-    if rule.direction not in DIRECTIONS:
-        raise ValueError(f"no direction {rule.direction!r}")
-    if bool(rule.cidr) == bool(rule.peer):
-        raise ValueError("needs either a CIDR or a group")
-    cidr = ip_network(rule.cidr.strip(), strict=False) if rule.cidr else None
-    return _Allowed(rule, _service(rule), cidr)
-
-
-def _service(rule: Rule) -> Service:
-    if not -1 <= rule.proto <= 255:
-        raise ValueError(f"no IP protocol {rule.proto}")
-    if rule.proto == ICMP:
-        return Service(ICMP, icmp_type=_icmp(rule.first), icmp_code=_icmp(rule.last))
-    if rule.proto not in WITH_PORTS:
-        return Service(None if rule.proto < 0 else rule.proto)
-    if (rule.first, rule.last) in ((-1, -1), (0, 0)):
-        return Service(rule.proto)
-    if not 0 <= rule.first <= rule.last <= 65535:
-        raise ValueError(f"no port range {rule.first}-{rule.last}")
-    return Service(rule.proto, rule.first, rule.last)
-
-
-def _icmp(value: int) -> int | None:
-    if not -1 <= value <= 255:
-        raise ValueError(f"no ICMP type or code {value}")
-    return None if value < 0 else value
-
-
 def _uplinks(preferred: Iterable[str], bound: Iterable[Bound]) -> tuple[int, ...]:
     """OpenFlow numbers of the uplinks that work, in order of preference."""
     usable = {one.port.name: one.number for one in bound if one.state is State.UPLINK and not one.reason}
@@ -335,27 +256,6 @@ def _network(address: str, mask: str = "") -> Network | None:
 def _servers(texts: Iterable[str]) -> tuple[Ip, ...]:
     addresses = {address for text in texts if (address := parse_address(text)) is not None}
     return tuple(sorted(addresses, key=lambda address: (address.version, int(address))))
-
-
-def _policy(
-    number: int,
-    groups: frozenset[str],
-    rules: _Rules,
-    egress: frozenset[Groups],
-    ingress: frozenset[Groups],
-    numbers: Numbers,
-) -> Policy:
-    def compiled(direction: str, known: Iterable[Groups]) -> tuple[inputs.Rule, ...]:
-        wanted = (_rule(one, rules, known, numbers) for one in rules.of(groups, direction))
-        return tuple(rule for rule in wanted if rule.cidr is not None or rule.identities)
-
-    open_ = rules.restricted.isdisjoint(groups)
-    return Policy(number, open_, compiled("egress", egress), compiled("ingress", ingress))
-
-
-def _rule(one: _Allowed, rules: _Rules, known: Iterable[Groups], numbers: Numbers) -> inputs.Rule:
-    peers = sorted(numbers[groups] for groups in known if one.rule.peer in groups) if one.rule.peer else []
-    return inputs.Rule(rules.numbers[one.rule.id], one.service, one.cidr, tuple(peers))
 
 
 def _chunks(numbers: Iterable[int]) -> dict[int, tuple[int, ...]]:

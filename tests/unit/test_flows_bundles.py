@@ -109,6 +109,16 @@ def test_one_more_network_is_one_more_flow(services: tuple[Service, ...]) -> Non
     assert (len(after - before), len(before - after)) == (1, 0)
 
 
+def test_the_rule_of_each_service_is_remembered() -> None:
+    rules = numbered(many(20), *RANGES)
+    of = switch(rules)
+    for proto, port in ((TCP, 1000), (UDP, 1000), (TCP, 3)):
+        right = {one.number for one in rules if admits(one, "172.16.7.7", proto, port)}
+        assert len(right) == 1
+        for walk, shift in walks(of, "172.16.7.7", proto, port):
+            assert {walk.committed[-1].label >> shift & 0xFFFFFFFF} == right
+
+
 def test_numbers_of_sets_never_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     real = bundles._digest
     monkeypatch.setattr(bundles, "_digest", lambda services, salt: real(services, salt) % 3)
@@ -176,7 +186,7 @@ def _always() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_always")
 @given(RULES, st.sampled_from((TCP, UDP)), st.lists(st.integers(70, 100), min_size=1, max_size=4))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=40)
 def test_what_is_allowed_is_what_the_rules_say(rules: tuple[Rule, ...], proto: int, ports: list[int]) -> None:
     """And the rule that is remembered is one that says so."""
     of = switch(rules)

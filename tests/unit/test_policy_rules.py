@@ -179,6 +179,17 @@ def test_groups_of_a_running_vm_may_change() -> None:
     assert len(only(Policy, after)[0].ingress) == 1
 
 
+def test_rules_whose_digests_meet_have_numbers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("numbers", "permits"):
+        monkeypatch.setattr(f"sgctl.{module}.number", lambda keys, salt=0: number(keys, salt) % 5)
+    rules = [cidr_rule(f"r{port}", "web", "10.0.0.0/8", port=port) for port in (1, 2, 3, 4)]
+    decision = decide(with_rules(*rules))
+    assert {one.number for unit in decision.units.values() if isinstance(unit, Policy) for one in unit.ingress} == {
+        1, 2, 3, 4,
+    } == set(decision.rules)  # fmt: skip
+    assert set(decision.rules.values()) == {rule.id for rule in rules}
+
+
 def test_numbers_are_never_zero_and_never_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sgctl.numbers.number", lambda keys, salt=0: number(keys, salt) % 3)
     sets = [frozenset({"a"}), frozenset({"b"})]
