@@ -16,7 +16,8 @@ from sgctl.model import Cloud, Host
 SHORTEST = 10_000
 """The interval of a cloud that is not large."""
 PER_SECOND = 300
-"""How many heartbeats all hypervisors may make together: a tenth of a core of the database, a third of a relay's."""
+"""How many heartbeats all hypervisors may make together: a twelfth of a core of the database, half of one of a relay of
+500 clients (tests/bench/SCALE.md)."""
 MISSED = 3
 """Heartbeats that a living hypervisor never misses in a row."""
 _SLACK = 8
