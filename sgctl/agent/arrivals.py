@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import Event
 from time import monotonic, time
@@ -32,12 +32,16 @@ ROUNDING = 1
 class _Load:
     """What one NIC brings along, without what conntrack knows better here since.
 
-    taken: that of its latest row.  old: it was said before the agent started, so that some of it may be in use.
+    host, taken, seen: who has said it last, when, and what it had taken itself by then.  ours: when we had said, in a
+    row of our own, what is in it.  old: that was before the agent started, so that some of it may be in use.
     remade: the entries that it needs have been made.
     """
 
+    host: str
     taken: int
     old: bool
+    seen: int = 0
+    ours: int = 0
     connections: list[Carried] = field(default_factory=list)
     endings: Mapping[int, Ending] = field(default_factory=dict)
     text: str | None = None
@@ -113,17 +117,34 @@ class Arrivals:
         if row is not None and row.taken > took:
             # Rows that are here when we start may be old. Their writer's time of day is the best there is then.
             age = max(0.0, time() - row.taken / 1000) if self._first else 0.0
-            load = _Load(row.taken, self._first)
+            load = _Load(row.host, row.taken, self._first, seen=row.took)
             now = monotonic()
             connections = said(row, row.connections).arrived(now, age)
-            load.hold(steady(connections, known.connections if known else (), now, slack=ROUNDING))
+            if known is not None:
+                unseen = _unseen(known, row, connections)
+                connections = [*steady(connections, known.connections, now, slack=ROUNDING), *unseen]
+            load.hold(connections)
         elif known is None and own is not None and own.rest:
-            load = _Load(own.took, old=True)
+            load = _Load(own.host, own.took, old=True, ours=own.taken)
             load.hold(said(own, own.rest).resumed())
             load.text = own.rest if load.connections else ""
         else:
             return False
         self._loads[nic] = load
+        return True
+
+    def reclaim(self, own: Handover) -> bool:
+        """A NIC is back that we have handed over with this row of ours: what it says counts here, until who has had the
+        NIC meanwhile says better; true if that is anything new."""
+        assert own.nic is not None
+        known = self._loads.get(own.nic)
+        if not own.final or (known is not None and max(known.ours, known.seen) >= own.taken):
+            return False
+        later = known.connections if known is not None and known.taken > own.taken else []
+        taken = max(own.took, known.taken if known is not None else 0)
+        load = self._loads[own.nic] = _Load(own.host, taken, old=False, ours=own.taken)
+        load.hold([*later, *_others(said(own, own.connections).resumed(), later)])
+        self._collect()
         return True
 
     def _cut(self) -> bool:
@@ -202,6 +223,19 @@ class Arrivals:
         """Seconds until something expires."""
         ends = [until for load in self._loads.values() for until in load.endings]
         return max(0.1, min(ends) - monotonic()) if ends else math.inf
+
+
+def _unseen(known: _Load, row: Handover, connections: list[Carried]) -> list[Carried]:
+    """What a NIC brings that a later row of another host does not say, since that host had not read of it."""
+    if row.host == known.host or row.took >= (known.ours or known.taken):
+        return []
+    return _others(known.connections, connections)
+
+
+def _others(some: Iterable[Carried], connections: Iterable[Carried]) -> list[Carried]:
+    """Those of some connections that are not among others."""
+    keys = {one.key for one in connections}
+    return [one for one in some if one.key not in keys]
 
 
 def said(row: Handover, text: str) -> Said:

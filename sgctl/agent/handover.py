@@ -8,6 +8,7 @@ NIC has left. Each side acts on what is so now, not on what it remembers, so an 
     a NIC here is waited for   a row of ours with its connections `to` those who wait
     a NIC has left             the row, `final`; then its entries here go, but those with other VMs of this hypervisor
     a NIC here has brought     a row of ours with the `rest` of it, and which row of others it `took`
+    a NIC is here again        the same, from our own row, until who has had it says better
     otherwise                  no row of ours, unless the new hypervisor still needs it
 
 So no row of another counts twice, and none is needed any more once the new hypervisor has taken what it says. Which of
@@ -44,7 +45,7 @@ from sgctl.world import Decision, PortState, State
 LOG = logging.getLogger(__name__)
 TICK = 10.0
 PATIENCE = 600.0
-"""Seconds after which nothing is expected of the hypervisor that had the NIC before."""
+"""Seconds for which what was handed over counts again if the NIC comes back by itself."""
 RETRY = 0.2
 """Seconds after which what failed is tried again."""
 _MOVING = (State.ACTIVE, State.STANDBY)
@@ -121,6 +122,8 @@ class Handovers:
         here = Here.of(applied.decision)
         bridge = applied.decision.units["bridge"]
         assert isinstance(bridge, Bridge)
+        # What others have just said must be taken before what we have said is withdrawn.
+        self._arrivals.brought()
         self._remember(here, self._seen)
         self._remember(here, ports)
         self._seen = ports
@@ -173,6 +176,8 @@ class Handovers:
         if there is None or there.host != self._host:
             return
         others = [one for one in self._replica.find(Handover, nic=nic) if one.host != self._host]
+        if row is not None and time() - row.taken / 1000 < PATIENCE and self._arrivals.reclaim(row):
+            self._writer.wake()
         waiting = frozenset(one.host for one in others if one.waiting)
         if waiting and (row is None or row.final or row.to != waiting):
             entries = self._reader.entries(zone, self._addresses[nic], finished=True)
@@ -193,18 +198,10 @@ class Handovers:
         It is there as long as a row of another says so too, which must not count again.
         """
         rest = self._rest(nic, row)
-        if row is not None and not self._withdrawn(row, others):
-            self._change(row, **rest)
-        elif rest["rest"] or any(self._host in one.to for one in others):
+        if rest["rest"] or any(self._host in one.to for one in others):
             self._put(nic, row, taken=row.taken if row is not None else 0, **rest)
         elif row is not None:
             self._database.write([Delete(Handover, row.id)])
-
-    def _withdrawn(self, row: Handover, others: Iterable[Handover]) -> bool:
-        """Whether nobody needs what our row says of the connections of a NIC that is here. Who had it meanwhile hands
-        what it has not used of it back, which it must be able to read."""
-        returned = any(one.final and self._host in one.to for one in others)
-        return not row.to or not row.final or returned or time() - row.taken / 1000 > PATIENCE
 
     def _standby(self, switch: Switch, zone: int, here: Here, nic: str, row: Handover | None) -> None:
         """A port that waits for its NIC, or that its NIC has left."""

@@ -101,16 +101,20 @@ class Moves:
     ) -> list[str]:
         """Addresses that a port gets newly here, and that did not move here: no earlier owner's connections count.
 
+        Whoever has waited here has moved here, though the other hypervisor has given the NIC up before we claimed it:
+        those who stay here have accepted connections with it.
+
         held: the addresses for which a port has flows in the switch, asked when nothing has been decided before.
         """
         closed, opened = self._changed(before, decision)
         old = _addresses(closed)
         if before is None:
             old = {(address, unit.nic) for unit in opened for address in held(unit)}
+        waited = {port.nic for port in before.ports if port.state is State.STANDBY} if before and opened else set()
         return [
             block_text(address)
             for unit in opened
-            if _host(world, unit.nic) in ("", world.host)
+            if unit.nic not in waited and _host(world, unit.nic) in ("", world.host)
             for address in unit.held
             if (address, unit.nic) not in old and not _is_shared(address, before)
         ]

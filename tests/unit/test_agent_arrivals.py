@@ -99,13 +99,14 @@ def test_what_was_said_before_the_agent_started_is_as_old_as_its_time_of_day_say
 @pytest.mark.parametrize("off", [-HOUR, HOUR])
 def test_the_latest_row_counts_whatever_the_clocks(off: int) -> None:
     """Each is later for its writer than all that it has seen about the NIC."""
-    scene, began = Scene(), time() + off
-    scene.say(row("there", conversation(1), taken=began))
-    scene.say(row("beyond", conversation(2), taken=began + 0.001))
+    scene, began = Scene(), row("there", conversation(1), taken=time() + off)
+    scene.say(began)
+    later = replace(row("beyond", conversation(2), taken=0), taken=began.taken + 1, took=began.taken)
+    scene.say(later)
     assert set(scene.ports) == {2}
-    scene.say(row("there", conversation(1), taken=began + 0.001))
+    scene.say(replace(began, taken=later.taken))
     assert set(scene.ports) == {2}
-    scene.say(row("there", conversation(3), taken=began + 0.002))
+    scene.say(replace(row("there", conversation(3), taken=0), taken=later.taken + 1, took=later.taken))
     assert set(scene.ports) == {3}
 
 
@@ -207,3 +208,39 @@ def test_entries_that_are_in_use_are_not_made_anew_by_an_agent_that_starts() -> 
     again.reader.held.append(replace(UDP, proto=1, ident=77, kind=8, left=20))
     assert [one.own_port for one in again.arrivals.to_remake("n")] == [78]
     assert again.arrivals.to_remake("n") == []
+
+
+def test_who_has_not_read_what_we_had_said_does_not_take_it_away() -> None:
+    """The NIC comes back before the other hypervisor, which had no database for a while, has read what it had left."""
+    scene, now = Scene(), monotonic()
+    text = pack([conversation(port, since=now) for port in (1, 2)], now)
+    ours = replace(row("here", taken=time(), to="there"), connections=text)
+    assert scene.arrivals.reclaim(ours)
+    assert scene.ports == {1: near(LEFT), 2: near(LEFT)}
+    assert scene.arrivals.to_remake("n") == []
+    assert not scene.arrivals.reclaim(ours)
+    assert not Scene().arrivals.reclaim(replace(ours, final=False))
+    fresh = row("there", conversation(3), conversation(2, 50), taken=time() + 1)
+    unread, read = Scene(), Scene()
+    for one in (unread, read):
+        one.arrivals.reclaim(ours)
+    unread.say(fresh)
+    assert unread.ports == {1: near(LEFT), 2: near(50), 3: near(LEFT)}
+    read.say(replace(fresh, took=ours.taken))
+    assert read.ports == {2: near(50), 3: near(LEFT)}
+    assert not read.arrivals.reclaim(ours)
+    early = Scene()
+    early.say(fresh)
+    assert early.arrivals.reclaim(ours)
+    assert early.ports == {1: near(LEFT), 2: near(50), 3: near(LEFT)}
+    concurrent = Scene()
+    concurrent.arrivals.reclaim(ours)
+    concurrent.say(replace(fresh, taken=ours.taken - 1))
+    assert concurrent.ports == {1: near(LEFT), 2: near(50), 3: near(LEFT)}
+
+
+def test_who_says_something_later_takes_back_what_it_had_said() -> None:
+    scene = Scene()
+    scene.say(row("there", conversation(1), taken=time()))
+    scene.say(row("there", conversation(2), taken=time() + 1))
+    assert set(scene.ports) == {2}

@@ -73,6 +73,12 @@ def test_a_nic_that_moves_here_keeps_its_connections_and_is_announced() -> None:
     assert announced(PLUGGED, decide(EMPTY)) == 0
 
 
+def test_a_nic_that_has_waited_here_keeps_its_connections_whoever_says_that_it_is_here() -> None:
+    assert opened(on("hv1", PLUGGED), on("hv2", PLUGGED)) == []
+    assert opened(on("", PLUGGED), on("hv2", PLUGGED)) == []
+    assert opened(on("hv1", PLUGGED), on("hv2", EMPTY)) == [ADDRESS]
+
+
 def test_after_a_restart_only_addresses_that_are_new_in_the_switch_are_flushed() -> None:
     assert opened(PLUGGED, None) == [ADDRESS]
     assert opened(PLUGGED, None, ADDRESS) == []
