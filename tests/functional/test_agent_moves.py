@@ -79,7 +79,10 @@ def test_the_old_host_closes_its_port_when_another_claims(rig: Rig, agent: Manag
 @pytest.mark.parametrize("ago", [60.0, 3600.0])
 def test_a_dead_host_does_not_keep_a_nic(rig: Rig, agent: Manager, ago: float) -> None:
     put_on(rig, "hv2", seen_ago=ago)
-    agent.wait_state(rig.plug("web1", 5, mac_of(1)), "active")
+    port = rig.plug("web1", 5, mac_of(1))
+    agent.wait_state(port, "standby", "hv2")
+    speak(rig, port)
+    agent.wait_state(port, "active")
     rig.wait_nic("web1", "hv1", "up")
 
 
