@@ -12,7 +12,7 @@ import pytest
 from sgctl.dbserver import DatabaseServer
 from sgctl.errors import Conflict, Referenced, Stale, StoreError
 from sgctl.model import Account, Address, Cloud, Group, Member, Nic, Pod, Rule, Vm
-from sgctl.store import Change, Database, Delete, Guard, Insert, Update
+from sgctl.store import Absent, Change, Condition, Database, Delete, Guard, Insert, Update
 from tests.functional.store_server import ACME, BASE, DB, HERE, WEB, connected, held, online, served, truth, where
 from tests.unit.store_rows import group, rule
 
@@ -57,7 +57,7 @@ def test_updates_of_every_type(server: DatabaseServer, database: Database) -> No
     assert held(database) == truth(server)
 
 
-Refusal = tuple[list[Change], list[Guard], type[StoreError], str]
+Refusal = tuple[list[Change], list[Condition], type[StoreError], str]
 NOBODY = str(uuid4())
 REFUSED: dict[str, Refusal] = {
     "same name": ([Insert(replace(WEB, id=NOBODY))], [], Conflict, "Group"),
@@ -70,6 +70,7 @@ REFUSED: dict[str, Refusal] = {
     "guard differs": ([Delete(Group, DB.id)], [Guard(Group, WEB.id, {"description": "new"})], Stale, WEB.id),
     "guarded row is gone": ([Delete(Group, DB.id)], [Guard(Group, NOBODY)], Stale, NOBODY),
     "guarded set differs": ([Delete(Group, DB.id)], [Guard(Pod, HERE.pod.id, {"dns_servers": {"::9"}})], Stale, "Pod"),
+    "somebody has it": ([Delete(Group, DB.id)], [Absent(Group, "name", WEB.name)], Stale, WEB.name),
     "no such direction": ([Insert(replace(rule(WEB), direction="up"))], [], StoreError, "up"),
     "a second cloud": ([Insert(Cloud(id=str(uuid4()), name=name)) for name in "ab"], [], StoreError, "Cloud"),
 }  # fmt: skip
@@ -80,7 +81,7 @@ def test_refused_changes_change_nothing(
     server: DatabaseServer,
     database: Database,
     changes: list[Change],
-    guards: list[Guard],
+    guards: list[Condition],
     error: type[StoreError],
     text: str,
 ) -> None:
@@ -103,7 +104,9 @@ def test_conflicts_and_references_name_the_table(database: Database) -> None:
 def test_true_guards_let_pass(database: Database) -> None:
     guards = [Guard(Group, WEB.id), Guard(Group, WEB.id, {"description": "", "account": ACME.id})]
     pod = Guard(Pod, HERE.pod.id, {"dns_servers": database.replica.all(Pod)[0].dns_servers})
-    database.write([Update(Group, WEB.id, {"description": "new"})], [*guards, pod])
+    database.write(
+        [Update(Group, WEB.id, {"description": "new"})], [*guards, pod, Absent(Group, "name", "nobody has it")]
+    )
     found = database.replica.get(Group, WEB.id)
     assert found is not None and found.description == "new"
 

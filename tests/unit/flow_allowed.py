@@ -32,7 +32,7 @@ from tests.unit.flow_cast import (
     stranger6,
     unicast_ns,
 )
-from tests.unit.flow_world import FAR, GUEST_MAC, HOST, TWIN
+from tests.unit.flow_world import FAR, GUEST_MAC, HOST, SECOND_MAC, TWIN
 
 H, T = HOST.number, TWIN.number
 host, host6, twin, twin6 = end(HOST), end(HOST, version=6), end(TWIN), end(TWIN, version=6)
@@ -40,6 +40,7 @@ vip, vip6 = at(HOST.mac, "10.1.0.70"), at(HOST.mac, "fd00:1::70")
 twin_vip, twin_vip6 = behind(TWIN.mac, vip), behind(TWIN.mac, vip6)
 extra, routed, routed6 = at(HOST.mac, "10.1.0.80"), at(HOST.mac, "10.8.0.5"), at(HOST.mac, "fd00:8::5")
 guest, guest6, guests = at(GUEST_MAC, "10.1.0.60"), at(GUEST_MAC, "fd00:1::60"), at(GUEST_MAC, "10.7.0.5")
+second = at(SECOND_MAC, "10.1.0.61")
 guest_link = End(GUEST_MAC, link_local(GUEST_MAC))
 remote_vip, remote_vip6 = behind(LISTENER_MAC, vip), behind(LISTENER_MAC, vip6)
 outside6 = at(ROUTER_MAC, "2001:db8::7")
@@ -138,6 +139,9 @@ NESTED_CASES: dict[str, Case] = {
     "a guest behind a guest": answered(Packet.tcp(guests, stranger, 80), H, U),
     "a guest behind a guest serves": answered(Packet.tcp(client, guests, 80), C, H),
     "a guest as another": one(Packet.tcp(behind(GUEST_MAC, server), stranger, 80), H),
+    "a second guest serves": answered(Packet.tcp(client, second, 80), C, H),
+    "a guest as the second": one(Packet.tcp(behind(GUEST_MAC, second), stranger, 80), H),
+    "the second as the guest in ARP": one(Packet.arp(behind(SECOND_MAC, guest), client.ip), H),
     "a guest as its VM": one(Packet.tcp(behind(GUEST_MAC, host), stranger, 80), H),
     "its VM as the guest": one(Packet.tcp(behind(HOST.mac, guest), stranger, 80), H),
     "another VM as the guest": one(Packet.tcp(guest, stranger, 80), C),

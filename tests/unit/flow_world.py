@@ -77,7 +77,9 @@ GUEST_MAC = 0x02_00_00_00_60_01
 CLUSTER = tuple(Allowed(ip_network(text), shared=True) for text in ("10.1.0.70", "fd00:1::70"))
 OWN_EXTRA = tuple(Allowed(ip_network(text)) for text in ("10.1.0.80", "10.8.0.0/24", "fd00:8::/64"))
 NESTED = tuple(Allowed(ip_network(text), GUEST_MAC) for text in ("10.1.0.60", "10.7.0.0/24", "fd00:1::60"))
-HOST = replace(port(6, "10.1.0.16", "fd00:1::16", policy=WEB), allowed=(*CLUSTER, *OWN_EXTRA, *NESTED))
+SECOND_MAC = 0x02_00_00_00_60_09
+SECOND = Allowed(ip_network("10.1.0.61"), SECOND_MAC)
+HOST = replace(port(6, "10.1.0.16", "fd00:1::16", policy=WEB), allowed=(*CLUSTER, *OWN_EXTRA, *NESTED, SECOND))
 TWIN = replace(port(10, "10.1.0.19", "fd00:1::19"), allowed=CLUSTER)
 SHARED = tuple(Shared(one.network.network_address, (HOST.number, TWIN.number)) for one in CLUSTER)
 PORTS = (CLIENT, SERVER, CAGED, FAR, BLANK, HOST, TWIN)

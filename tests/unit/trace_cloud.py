@@ -120,7 +120,7 @@ class Cloud:
 
     def end(self, address: str, of: str) -> End:
         """One end of a packet in the eyes of VM `of`: by its own MAC in the same pod, else behind the router."""
-        owner = of if of in self.holders(address) else self.owner(address)
+        owner = self.owner(address)
         near = owner == of or (owner is not None and self.pod_of(address) == self.home(of))
         return End(self.mac_behind(address, owner) if near and owner else ROUTER_MAC, ip_address(address))
 
