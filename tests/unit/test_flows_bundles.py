@@ -119,6 +119,13 @@ def test_the_rule_of_each_service_is_remembered() -> None:
             assert {walk.committed[-1].label >> shift & 0xFFFFFFFF} == right
 
 
+def test_a_neighbour_is_not_around() -> None:
+    """The address behind the last one of a network is outside of it."""
+    rules = [rule(1, AWKWARD, "10.1.2.0/30"), rule(2, RANGES[1], "10.1.2.4/32")]
+    found = {str(network): set(own) for network, own in bundles._tree(rules)}
+    assert found == {"10.1.2.0/30": {AWKWARD}, "10.1.2.4/32": {RANGES[1]}}
+
+
 def test_numbers_of_sets_never_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     real = bundles._digest
     monkeypatch.setattr(bundles, "_digest", lambda services, salt: real(services, salt) % 3)
