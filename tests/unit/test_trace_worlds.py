@@ -241,11 +241,12 @@ SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(H
 
 
 def attempts(cloud: Cloud, *, most: int = 40) -> st.SearchStrategy[list[tuple[str, str, str]]]:
-    """Services between ends that can talk: of one family, not both outside, not the same VM."""
+    """Services between ends that can talk: of one family, not both outside, not both some VM's (or shared with it)."""
     behind = sorted({str(ip_network(text)[5 if "/" in text else 0]) for vm in cloud.vms.values() for text in vm.behind})
     ends = [*behind, OUTSIDE, OUTSIDE6, RESOLVER]
-    owners = {end: cloud.owner(end) for end in ends}
-    pairs = [(x, y) for x in ends for y in ends if version(x) == version(y) and owners[x] != owners[y]]
+    holders = {end: set(cloud.holders(end)) for end in ends}
+    apart = [(x, y) for x in ends for y in ends if (holders[x] or holders[y]) and not holders[x] & holders[y]]
+    pairs = [(x, y) for x, y in apart if version(x) == version(y)]
     one = st.tuples(st.sampled_from(SERVICES), st.sampled_from(pairs)).filter(lambda it: _exists(it[0], it[1][0]))
     return st.lists(one.map(lambda it: (it[0], *it[1])), min_size=1, max_size=most)
 
