@@ -168,7 +168,7 @@ ROUTED_CASES: dict[str, Case] = {
     "another VM from the network": one(Packet.tcp(behind(client.mac, routed), stranger, 80), C),
     "another VM from the network, IPv6": one(Packet.tcp(behind(client.mac, routed6), stranger6, 80), C),
     "another VM asks from the network": one(Packet.arp(behind(client.mac, routed), stranger.ip), C),
-    "the network from the wire": one(Packet.tcp(behind(LISTENER_MAC, routed), server, 80), U),
+    "the network from the wire": one(Packet.icmp(behind(LISTENER_MAC, routed), server), U),
     "the network from the wire into itself": one(
         Packet.tcp(behind(LISTENER_MAC, routed), at(HOST.mac, "10.8.0.6"), 80), U
     ),
