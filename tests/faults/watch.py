@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from devstack.lab.mobile import Mobile
 from tests.faults.prober import MARK
@@ -19,11 +20,12 @@ SCRIPT = Path(__file__).with_name("watcher.py")
 @dataclass(slots=True)
 class Seen:
     """Frames that were delivered to a NIC: by hypervisor their number and the times of the first and the last; by
-    hypervisor and mark those that must not arrive; those that two hypervisors have delivered."""
+    hypervisor and mark those that must not arrive; those that two hypervisors have delivered; the last by each."""
 
     legs: dict[str, tuple[int, float, float]] = field(default_factory=dict)
     marked: Counter[tuple[str, int]] = field(default_factory=Counter)
     twice: list[str] = field(default_factory=list)
+    samples: dict[str, str] = field(default_factory=dict)
 
     def count(self, host: str) -> int:
         """How many frames a hypervisor has delivered."""
@@ -55,7 +57,7 @@ class Watch:
         )  # fmt: skip
         self._answer()
 
-    def _answer(self) -> dict[str, dict[str, list[float]]]:
+    def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, "the watcher has ended"
@@ -67,7 +69,7 @@ class Watch:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         answer = self._answer()
-        found = Seen(twice=list(answer["twice"]))
+        found = Seen(twice=list(answer["twice"]), samples=dict(answer["samples"]))
         for leg, (number, first, last) in answer["legs"].items():
             found.legs[leg] = (int(number), first, last)
         for place, number in answer["marked"].items():

@@ -3,7 +3,7 @@
 
 ``watcher.py MAC MARK``: for each line on standard input, one of JSON on standard output, of the time since the last:
 ``legs`` by the name of a wire the number of frames for the NIC and the times (monotonic) of the first and the last,
-``marked`` frames with a mark by wire and mark, ``twice`` frames that came by two wires.
+``marked`` frames with a mark by wire and mark, ``twice`` frames that came by two wires, ``samples`` the last by each.
 """
 
 import json
@@ -44,6 +44,7 @@ class Watcher:
         self.legs: dict[str, list[float]] = {}
         self.marked: dict[str, int] = defaultdict(int)
         self.twice: list[str] = []
+        self.samples: dict[str, str] = {}
 
     def drain(self) -> None:
         """Take what has arrived."""
@@ -60,6 +61,7 @@ class Watcher:
         now = time.monotonic()
         count, first, _ = self.legs.get(leg, (0, now, now))
         self.legs[leg] = [count + 1, first, now]
+        self.samples[leg] = frame[:96].hex()
         at = frame.rfind(self.mark)
         if at >= 0:
             self.marked[f"{leg} {frame[at + len(self.mark) :][:MARK_END].decode()}"] += 1
@@ -72,7 +74,7 @@ class Watcher:
     def report(self) -> dict[str, Any]:
         """What has come since the last time."""
         self.drain()
-        found = {"legs": self.legs, "marked": self.marked, "twice": self.twice}
+        found = {"legs": self.legs, "marked": self.marked, "twice": self.twice, "samples": self.samples}
         self.clear()
         return found
 

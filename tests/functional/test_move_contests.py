@@ -14,8 +14,8 @@ from devstack.lab.agent import Guest
 from devstack.lab.cloud import Cloud
 from devstack.lab.mobile import Mobile
 from devstack.lab.namespace import wait_for
-from tests.functional.moving import mobile, moving_cloud
-from tests.functional.promised import WORLD, allow, ports
+from tests.functional.moving import mobile, moving_cloud, settle
+from tests.functional.promised import WORLD, allow, ports, revoke
 
 FRAMES = 150
 """So many, one every 20 ms, that it has been asked about them more than once."""
@@ -66,15 +66,24 @@ def test_a_copy_that_runs_where_it_was_is_kept_out(cloud: Cloud, server: Mobile)
 
 @pytest.mark.parametrize("away", [False, True], ids=["agent-there", "agent-away"])
 def test_a_vm_that_is_back_without_having_been_announced_works(cloud: Cloud, server: Mobile, *, away: bool) -> None:
-    old, new = cloud.hypervisors[1:]
-    manager = cloud.managers[old.name]
+    """And so does a connection whose rule is gone."""
+    client, (old, new) = cloud.mobiles["client"].vm, cloud.hypervisors[1:]
+    manager, tenant = cloud.managers[old.name], cloud.accounts["tenant"]
+    server.vm.serve("tcp", 80)
+    rules = allow(tenant, "server", "tcp/80", cidr=WORLD)
+    wait_for("allowed", lambda: client.probe("tcp", server.vm.address(), 80) == "open")
+    kept = {"kept": client.stream("tcp", server.vm.address(), 80)}
+    settle(kept)
+    revoke(tenant, rules)
     if away:
         manager.kill()
     server.run_on(old, announce=False)
-    stream = server.vm.stream("icmp", cloud.mobiles["client"].vm.address())
+    stream = server.vm.stream("icmp", client.address())
     if away:
         manager.start()
         manager.wait_ready()
     wait_for("it is back", lambda: states(cloud) == ["active", "standby"], timeout=20)
-    assert stream.stop().sent
+    settle(kept, within=30)
+    assert not kept["kept"].stop().error
+    stream.stop()
     server.unplug(new)
