@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
@@ -53,8 +53,9 @@ def line(event: str, found: Results) -> str:
 def tables(results: Results) -> str:
     """All of them, as Markdown."""
     cases = results["cases"]
-    parts = ["### sgctl", own(cases), "### Flow mods", mods(cases)]
-    for peer in dict.fromkeys(name for case in cases for name in case["peers"]):
+    peers = list(dict.fromkeys(name for case in cases for name in case["peers"]))
+    parts = ["### sgctl", own(cases), f"### Flow mods: {' / '.join(['sgctl', *peers])}", mods(cases, peers)]
+    for peer in peers:
         parts += [f"### {peer} ÷ sgctl", against(peer, [case for case in cases if peer in case["peers"]])]
     return "\n\n".join(parts)
 
@@ -102,17 +103,15 @@ def _parts(event: str) -> dict[str, Callable[[Results], float]]:
     }.get(event, {})
 
 
-def mods(cases: Sequence[Results]) -> str:
-    """How many flows the switch says have changed, by event; peers' after a stroke."""
-    counted = [event for event in cases[0]["events"] if event not in ALL_NEW]
-    return _events(
-        cases, counted, lambda case, event: " / ".join(str(one) for one in _of_all(case, event, "flow mods"))
-    )
+def mods(cases: Sequence[Results], peers: Sequence[str]) -> str:
+    """How many flows the switch says have changed, by event; peers' after strokes."""
 
+    def cell(case: Results, event: str) -> str:
+        everybody = (case, *(case["peers"].get(peer, {"events": {}}) for peer in peers))
+        return " / ".join(str(one["events"].get(event, {}).get("flow mods", "-")) for one in everybody)
 
-def _of_all(case: Results, event: str, key: str) -> Iterable[Any]:
-    for one in (case, *case["peers"].values()):
-        yield one["events"][event][key] if event in one["events"] else "-"
+    counted = [event for event in cases[0]["events"] if event not in ALL_NEW and not event.endswith(NO_API)]
+    return _events(cases, counted, cell)
 
 
 def against(peer: str, cases: Sequence[Results]) -> str:
