@@ -7,6 +7,7 @@ outside of the measured time.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -24,11 +25,12 @@ class Restart:
     parts: dict[str, float] = field(default_factory=dict)
 
 
-class Fabric(Hypervisor):
+class Fabric(ABC, Hypervisor):
     """Security groups on a hypervisor.
 
     quiet: seconds without a change of flows after which an event is over.  agent: its process on the hypervisor.
     events: the methods of `tests.bench.events.Course` that it can go through.
+    Methods that only some of these events need are there for all, and fail where they are not among its own.
     most_ports: of the largest case that is worth the wait.
     """
 
@@ -46,61 +48,61 @@ class Fabric(Hypervisor):
         """Whether what it needs is on this machine."""
         return True
 
+    @abstractmethod
     def prepare(self, size: Size, spare: int) -> None:
         """The members elsewhere, and as many VMs there that are no members; the group `more`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def start_agent(self) -> None:
         """Start the agent and wait until it is in sync; it ends with the hypervisor."""
-        raise NotImplementedError
 
     def restart_agent(self) -> Restart:
         """Stop and start it, and wait until it is in sync."""
-        raise NotImplementedError
+        raise self._cannot()
 
+    @abstractmethod
     def cold(self, size: Size) -> Callable[[], None]:
         """What sends one transaction: all VMs of this hypervisor in the group `web`, and its rules."""
-        raise NotImplementedError
 
+    @abstractmethod
     def add_rule(self, number: int) -> None:
         """A rule about a CIDR of its own."""
-        raise NotImplementedError
 
+    @abstractmethod
     def remove_rule(self, number: int) -> None:
         """Revoke it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def allow_datagrams(self) -> None:
         """A rule for UDP between the VMs of this hypervisor."""
-        raise NotImplementedError
 
+    @abstractmethod
     def join(self, machine: Machine) -> None:
         """A VM elsewhere comes into the group `sources`, which rules name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def leave(self, machine: Machine) -> None:
         """It leaves the group."""
-        raise NotImplementedError
 
     def add_rule_row(self, number: int) -> None:
         """As `add_rule`, but straight into the database: where there is an API, what it adds can be seen."""
-        raise NotImplementedError
+        raise self._cannot()
 
     def remove_rule_row(self, number: int) -> None:
         """Revoke it in the same way."""
-        raise NotImplementedError
+        raise self._cannot()
 
     def join_row(self, machine: Machine) -> None:
         """As `join`, but straight into the database."""
-        raise NotImplementedError
+        raise self._cannot()
 
     def leave_row(self, machine: Machine) -> None:
         """The same way out."""
-        raise NotImplementedError
+        raise self._cannot()
 
+    @abstractmethod
     def deploy(self, machine: Machine) -> None:
         """A new VM in the group `web`, not yet plugged in."""
-        raise NotImplementedError
 
     def plug_one(self, machine: Machine) -> None:
         """Plug it in."""
@@ -112,15 +114,18 @@ class Fabric(Hypervisor):
 
     def add_address(self, machine: Machine) -> None:
         """A secondary address for a running VM."""
-        raise NotImplementedError
+        raise self._cannot()
 
     def remove_address(self, machine: Machine) -> None:
         """It loses it."""
-        raise NotImplementedError
+        raise self._cannot()
 
     def regroup(self, machine: Machine, *, more: bool) -> None:
         """A running VM comes into the group `more` too, or leaves it."""
-        raise NotImplementedError
+        raise self._cannot()
+
+    def _cannot(self) -> Exception:
+        return AssertionError(f"{self.name} goes through {', '.join(self.events)} only")
 
     def finish(self) -> None:
         """Wait until what was asked for last has come to its end everywhere."""
