@@ -222,12 +222,12 @@ class Place:
 
 
 def with_default(option: cfg.Opt) -> cfg.Opt:
-    """The option with its default in its help."""
-    value = default_text(option)
-    if not value or option.default is False or "(default" in option.help:
-        return option
+    """The option as --help shows it: with its default, and with no sign that argparse would replace."""
+    value, text = default_text(option), option.help
+    if value and option.default is not False and "(default" not in text:
+        text = f"{text.removesuffix('.')} (default: {value})."
     shown = copy(option)
-    shown.help = f"{option.help.removesuffix('.')} (default: {value})."
+    shown.help = text.replace("%", "%%")
     return shown
 
 

@@ -128,7 +128,7 @@ def test_one_address_is_never_given_twice(servers: tuple[Server, Server], admin:
 
 
 def test_one_name_is_never_given_twice(servers: tuple[Server, Server], admin: CloudStack) -> None:
-    zone = pod(admin, 12, size=40)
+    zone = pod(admin, 13, size=40)
     user = account(admin, servers[0].endpoint)
     users = [user, at(servers[1], user)]
 

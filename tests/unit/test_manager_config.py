@@ -173,3 +173,10 @@ def test_options_that_cannot_be_right(arguments: list[str]) -> None:
 def test_a_log_line_stays_one_line() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "port %s\r\n2026 forged", ("tap\nERROR",), None)
     assert "\n" not in OneLine(FORMAT).format(record)
+
+
+def test_help_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        read("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert not end.value.code and "(default: 8080)" in shown and "(default: 5%)" in shown
