@@ -27,7 +27,8 @@ from sgctl.world import Decision, PortState, State, World
 
 LOG = logging.getLogger(__name__)
 HOLD_OFF = 0.25
-"""Seconds after a NIC has moved away in which frames at its old port are not taken for its return."""
+"""Seconds after a NIC has moved away in which frames at its old port are not taken for its return, unless they
+announce it."""
 _RARP = b"\x80\x35"
 _Place: TypeAlias = tuple[str, int | None]
 """A port's name and OpenFlow number."""
@@ -67,9 +68,12 @@ class Moves:
         for frame in dict.fromkeys(frames):
             port = standby.get(frame.port)
             nic = port.nic if port is not None else None
-            if port is None or not nic or nic in self._claimed or self._has_just_left(nic, _place(port)):
+            if port is None or not nic or nic in self._claimed:
                 continue
-            doubted = self._doubted.get(nic) == _place(port) and frame.announces != (port.mac or "").lower()
+            announced = frame.announces == (port.mac or "").lower()
+            if not announced and self._has_just_left(nic, _place(port)):
+                continue
+            doubted = not announced and self._doubted.get(nic) == _place(port)
             if doubted and _host(applied.world, nic) in live:
                 self._contested.add(nic)
                 continue

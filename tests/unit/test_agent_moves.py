@@ -125,12 +125,18 @@ def test_a_straggling_frame_does_not_bring_a_nic_back(monkeypatch: pytest.Monkey
     now = [100.0]
     claims, gone = after_it_has_left(now, monkeypatch)
     assert decide(gone).ports[-1].state is State.STANDBY
-    mac = gone.nics[uid("web1")].mac
     now[0] -= moves.HOLD_OFF / 2
-    assert not claims.claim(in_force(gone), shown(1, announces=mac), LIVE)
+    assert not claims.claim(in_force(gone), shown(1), LIVE)
     assert claims.claimed(gone) == frozenset()
     now[0] += moves.HOLD_OFF
-    assert not claims.claim(in_force(gone), shown(1, announces=mac), LIVE)
+    assert claims.claim(in_force(gone), shown(1), LIVE)
+
+
+def test_a_nic_that_is_announced_is_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    claims, gone = after_it_has_left(now, monkeypatch)
+    now[0] -= moves.HOLD_OFF
+    assert not claims.claim(in_force(gone), shown(1, announces=gone.nics[uid("web1")].mac), LIVE)
     assert claims.claimed(gone) == {uid("web1")}
 
 
