@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Thread
 from time import monotonic, sleep
 
 from devstack.lab import Hypervisor
@@ -27,8 +28,12 @@ STARTING = 10.0
 COPIES = True
 COPY = 1.5
 """Seconds for which a VM that is started elsewhere goes on speaking where it was."""
-SILENCE, WINDOWS = 0.3, 5
-"""Seconds for which a place that the VM has left must carry nothing, and within how many such times."""
+SILENCE = 0.3
+"""Seconds for which a place that the VM has left must carry nothing."""
+
+
+ANNOUNCED_AGAIN = (0.05, 0.15, 0.25, 0.35)
+"""Pauses between the announcements that QEMU makes of a guest that has come (announce-initial, -step and -rounds)."""
 
 
 @dataclass(slots=True)
@@ -46,6 +51,7 @@ class Journey:
     seen: dict[str, Seen] = field(default_factory=dict)
     overlaps: list[float] = field(default_factory=list)
     underway: Underway = field(default_factory=Underway)
+    _announcing: list[Thread] = field(default_factory=list)
     _roles: Roles | None = None
 
     def mobile(self, name: str) -> Mobile:
@@ -68,7 +74,7 @@ class Journey:
         """They all move."""
         sources = self._plug()
         for name, goal in self.goals.items():
-            self.mobile(name).run_on(goal)
+            self._run(name, goal)
         self.at("arrived")
         self._arrive(self.goals)
         self._close(sources)
@@ -94,12 +100,19 @@ class Journey:
         for number, pause in enumerate(pauses):
             where = sources if number % 2 else self.goals
             for name, host in where.items():
-                self.mobile(name).run_on(host)
+                self._run(name, host)
             if number == 0:
                 self.at("arrived")
             sleep(pause)
         self._arrive(where)
         self._close({name: self.goals[name] if where is sources else sources[name] for name in where})
+
+    def _run(self, name: str, host: Hypervisor) -> None:
+        """The VM runs there now, and QEMU says so several times, as long as it does."""
+        mobile = self.mobile(name)
+        mobile.run_on(host)
+        self._announcing.append(Thread(target=_announce, args=(mobile, host)))
+        self._announcing[-1].start()
 
     def _plug(self) -> dict[str, Hypervisor]:
         """Ports at the new places, on standby; where the VMs are."""
@@ -135,9 +148,11 @@ class Journey:
             self._wait(source, name, "standby")
         self.at("closed")
         self.underway.wait()
+        for thread in self._announcing:
+            thread.join()
         self.fleet.settle()
         for name, source in sources.items():
-            self._falls_silent(name, source)
+            self._stays_silent(name, source)
         for name, source in sources.items():
             self.mobile(name).unplug(source)
 
@@ -188,21 +203,25 @@ class Journey:
         copy.stop()
         assert sent and not heard, f"a copy of {name} is heard: {heard}"
 
-    def _falls_silent(self, name: str, source: Hypervisor) -> None:
-        """What was on its way when the VM left may arrive late where other work keeps the kernel; then nothing."""
-        for _ in range(WINDOWS):
-            self.look()
-            sleep(SILENCE)
-            later = self.watches[name].seen()
-            self.seen[name] += later
-            if not later.count(source.name):
-                return
-        raise AssertionError(f"{later.legs} for {name} after it has left {source.name}: {later.samples}")
+    def _stays_silent(self, name: str, source: Hypervisor) -> None:
+        self.look()
+        sleep(SILENCE)
+        later = self.watches[name].seen()
+        self.seen[name] += later
+        assert not later.count(source.name), f"{later.legs} for {name} after it has left {source.name}: {later.samples}"
 
     def _wait(self, host: Hypervisor, name: str, state: str) -> None:
         wait_for(
             f"{name} {state} on {host.name}", lambda: self.fleet.states(name).get(host.name) == state, timeout=PATIENCE
         )
+
+
+def _announce(mobile: Mobile, host: Hypervisor) -> None:
+    for pause in ANNOUNCED_AGAIN:
+        sleep(pause)
+        if mobile.host is not host:
+            return
+        mobile.announce()
 
 
 def _take_away(fleet: Fleet, hypervisor: Hypervisor, *, dies: bool) -> None:

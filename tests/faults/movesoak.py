@@ -33,8 +33,6 @@ GAP = 0.3
 times longer as whatever works takes longer on this machine than its own work (`strain`)."""
 TCP_TWICE = 2
 """TCP tries again after 0.2 s, then after another 0.4 s: what lasts for 0.21 s costs it 0.6 s."""
-RETURN = 0.5
-"""Seconds more where a VM goes back at once: frames at a port that it has just left do not count for a while."""
 RETURN_KIND = "back and forth"
 KINDS = {"live": 10, "two at once": 3, "given up": 3, RETURN_KIND: 3, "lost": 2}
 """How often each kind of move is chosen."""
@@ -101,12 +99,13 @@ class Soak:
         self.fleet.settle()
         settled = monotonic() - ended
         forgets = kind == "lost" or any(one.forgets for one in troubles)
+        remembered = [way for way in self.ways if not (forgets and way.kept)]
         if kind != "lost":
-            self.ways.go_on(way for way in self.ways if not (forgets and way.kept))
-        reports = {way: one for way, one in self.ways.report().items() if not (forgets and way.kept)}
+            self.ways.go_on(remembered)
+        reports = {way: one for way, one in self.ways.report().items() if way in remembered}
         journey.look()
         strain = self.strain.ratio()
-        allowed = (GAP + sum(one.gap for one in troubles) + RETURN * (kind == RETURN_KIND)) * strain
+        allowed = (GAP + sum(one.gap for one in troubles)) * strain
         outcome = Outcome(
             len(self.outcomes) + 1, _words(self.fleet, journey, kind), _names(troubles),
             *_gaps(reports), max(journey.overlaps, default=0.0), settled, strain, self.intruders.sent() - sent,
@@ -115,6 +114,8 @@ class Soak:
         self.outcomes.append(outcome)
         print(outcome, flush=True)
         self._hold(journey, outcome, {} if kind == "lost" else reports, allowed)
+        if kind != "lost":
+            self.ways.catch_up(remembered)
         if forgets:
             with self.intruders.without_clients():
                 self.ways.renew([way for way in self.ways if way.kept or kind == "lost"])

@@ -121,6 +121,14 @@ class Ways:
         fresh = way.idle or report.silence < FRESH
         return report.received > before[way].received + (0 if way.idle else 2) and fresh
 
+    def catch_up(self, which: Iterable[Way]) -> None:
+        """Wait until the idle ones of these have got their answers: TCP may be trying again ever more rarely."""
+        for way in (way for way in which if way.idle):
+            wait_for(f"{way} is answered", partial(self._is_answered, way), timeout=LONGEST_WAIT)
+
+    def _is_answered(self, way: Way) -> bool:
+        return self._streams[way].report().silence < IDLE
+
     def stop(self) -> None:
         """End all."""
         for stream in self._streams.values():
