@@ -29,6 +29,8 @@ LOG = logging.getLogger(__name__)
 HOLD_OFF = 0.25
 """Seconds after a NIC has moved away in which frames at its old port are not taken for its return, unless they
 announce it."""
+CACHED = 1.0
+"""Seconds after which Open vSwitch has dropped the cached flows of flows that are gone: it sweeps twice a second."""
 _RARP = b"\x80\x35"
 _Place: TypeAlias = tuple[str, int | None]
 """A port's name and OpenFlow number."""
@@ -54,6 +56,7 @@ class Moves:
         self._doubted: dict[str, _Place] = {}
         self._contested: set[str] = set()
         self._lost: dict[str, tuple[_Place, float]] = {}
+        self._left: dict[tuple[Block, str], float] = {}
         self._between: tuple[Decision | None, Decision | None] = (None, None)
         self._ports: tuple[list[Port], list[Port]] = ([], [])
 
@@ -137,8 +140,23 @@ class Moves:
         self._doubted = {nic: place for nic, place in self._doubted.items() if standby.get(nic) == place} | lost
         self._lost = {nic: known for nic, known in self._lost.items() if nic in standby}
         self._lost |= {nic: (place, monotonic()) for nic, place in lost.items()}
-        texts = (block_text(address) for address, nic in gone if nic not in standby and not _elsewhere(world, nic))
-        return list(dict.fromkeys(texts))
+        mine = [(address, nic) for address, nic in gone if nic not in standby and not _elsewhere(world, nic)]
+        self._left |= dict.fromkeys(mine, monotonic())
+        return list(dict.fromkeys(block_text(address) for address, _ in mine))
+
+    def left_before(self, world: World, decision: Decision) -> list[str]:
+        """Those that `left` has named, once more a little later, unless somebody has them again.
+
+        Until Open vSwitch has dropped its cached flows too, a packet on its way could begin a connection anew.
+        """
+        due = [pair for pair, since in self._left.items() if monotonic() - since >= CACHED]
+        if not due:
+            return []
+        for pair in due:
+            del self._left[pair]
+        held = {address for address, _ in _addresses(_only_ports(decision.units.values()))}
+        still = (address for address, nic in due if address not in held and not _elsewhere(world, nic))
+        return list(dict.fromkeys(map(block_text, still)))
 
     def announcements(self, world: World, decision: Decision, before: Decision | None) -> Iterator[bytes]:
         """The frames that tell the network of NICs that have come from another hypervisor."""

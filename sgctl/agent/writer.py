@@ -176,6 +176,9 @@ class Writer:
         if basis != self._basis:
             self._reconcile(switch, installed, world, noted, current=current)
             self._basis = basis
+        if self.applied is not None:
+            late = self._moves.left_before(world, self.applied.decision)
+            self._forgetter.forget(switch, self._bridge.zone, late)
 
     def _try_again(self) -> None:
         """What the switch has refused may be possible by now, for reasons that only the switch knows."""

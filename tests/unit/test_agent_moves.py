@@ -64,6 +64,22 @@ def test_a_new_port_inherits_no_connections() -> None:
     assert opened(on("hv1", PLUGGED), PLUGGED) == []
 
 
+@pytest.mark.parametrize(("meanwhile", "again"), [(EMPTY, [ADDRESS]), (PLUGGED, []), (on("hv2", EMPTY), [])])
+def test_what_a_port_leaves_is_forgotten_twice(
+    meanwhile: World, again: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A packet that was on its way may have begun a connection anew; but nobody's who has the address by then."""
+    now = [100.0]
+    monkeypatch.setattr(moves, "monotonic", lambda: now[0])
+    known, here = Moves(), on("hv1", PLUGGED)
+    without = on("hv1", EMPTY)
+    assert known.left(without, decide(without), decide(here)) == [ADDRESS]
+    assert known.left_before(without, decide(without)) == []
+    now[0] += moves.CACHED
+    assert known.left_before(meanwhile, decide(meanwhile)) == again
+    assert known.left_before(meanwhile, decide(meanwhile)) == []
+
+
 def test_a_nic_that_moves_here_keeps_its_connections_and_is_announced() -> None:
     waiting = on("hv2", PLUGGED)
     claimed = replace(waiting, claimed=frozenset({uid("web1")}))
