@@ -229,7 +229,8 @@ STATE = _table(
     "STATE",
     "Does the packet belong to a connection that both ends on this hypervisor have accepted?",
     match=(f.CT_STATE, f.ETH_TYPE, f.IP_PROTO, f.ICMP_TYPE),
-    reads=(*_SENDER, f.DST_LOCAL, f.ORIGIN_OK, f.RESPONDER_OK, f.MARKS),
+    reads=(*_SENDER, f.DST_LOCAL, f.ORIGIN_OK, f.RESPONDER_OK, f.MARKS, f.LABEL_EGRESS, f.LABEL_INGRESS),
+    writes=(f.RECEIVER_RESUMES, f.EGRESS_RULE, f.INGRESS_RULE),
     to=("RELATED", "EGRESS_PEER", "INGRESS_PEER", "OUTPUT"),
     miss="not tracked",
 )

@@ -2,10 +2,11 @@
 """Ending the connections that revoked rules had admitted; what to send to the switch for that, without sending it.
 
 A connection lives by the bits of its mark that say which ends have accepted it, and its label says by which rules
-(`flows.stages.connections`). So the bit and the half of the label that a revoked rule has set are cleared again. The
+(`flows.stages.connections`). So the bits, and the half of the label that a revoked rule has set, are cleared again. The
 entry itself stays: without it, the next packet of the end that had accepted would open a connection of its own, which
-that end's egress may well allow. What is left is a connection whose packets are held against the rules like new ones in
-one direction, and refused in the other. If another rule admits them, it goes on under that rule.
+that end's egress may well allow. What is left is a connection that nobody here has accepted: its packets are held
+against the rules like new ones in one direction, and refused in the other. If other rules admit them, it goes on under
+those.
 
 OpenFlow changes an entry by sending a packet of that connection through ct(commit); it goes nowhere else.
 """
@@ -23,20 +24,16 @@ from flows.tables import OUTPUT
 from sgctl.handover import Entry
 
 _HALF = 0xFFFFFFFF
-_EGRESS = (Load(f.ORIGIN_OK, 0), Load(f.LABEL_EGRESS, 0))
-_INGRESS = (Load(f.RESPONDER_OK, 0), Load(f.LABEL_INGRESS, 0))
+_UNMARKED, _EGRESS, _INGRESS = Load(f.MARKS, 0), Load(f.LABEL_EGRESS, 0), Load(f.LABEL_INGRESS, 0)
 
 
 def cuts(entries: Iterable[Entry], numbers: Collection[int], zone: int) -> Iterator[tuple[Ct, bytes]]:
     """An action and a frame for each entry that a rule with one of these numbers has admitted."""
     for entry in entries:
-        execute: tuple[Load, ...] = ()
-        if entry.label & _HALF in numbers:
-            execute += _EGRESS
-        if entry.label >> 32 & _HALF in numbers:
-            execute += _INGRESS
-        if execute:
-            yield Ct(zone=zone, table=OUTPUT.id, commit=True, execute=execute), frame(entry)
+        halves = ((entry.label & _HALF, _EGRESS), (entry.label >> 32 & _HALF, _INGRESS))
+        revoked = tuple(clear for rule, clear in halves if rule in numbers)
+        if revoked:
+            yield Ct(zone=zone, table=OUTPUT.id, commit=True, execute=(_UNMARKED, *revoked)), frame(entry)
 
 
 def frame(entry: Entry) -> bytes:

@@ -7,6 +7,11 @@ one in the reply direction the ends are swapped. The mark counts, not ``+est``: 
 until a reply, and yet is a connection whose rule may go. Neither addresses nor ports are looked at, so established
 traffic is few megaflows.
 
+Conntrack's direction is that of the packet it saw first, which need not be that of who opened the connection: after a
+restart of the switch it may be an answer. If then the other end comes here with nothing handed over, its packets are
+replies to what only one end has accepted. The other end's rules are asked about them as about new ones in their own
+direction. What nobody has accepted, or nobody any more (`sgctl.cuts`), gets no reply.
+
 A packet of a pair of VMs that meet by way of a router crosses this twice, with one connection: the second COMMIT adds
 its mark and its half of the label to the first's.
 
@@ -55,6 +60,8 @@ _STEERING = {4: "source quench", 5: "redirect"}
 
 _EGRESS_RULE, _INGRESS_RULE = Move(f.EGRESS_RULE, f.LABEL_EGRESS), Move(f.INGRESS_RULE, f.LABEL_INGRESS)
 _ACCEPTED_BY_RESPONDER: tuple[Load | Move, ...] = (Load(f.RESPONDER_OK, 1), _INGRESS_RULE)
+#: In the reply direction the sender is the responder, whose half of the label is the second.
+_REPLY_EGRESS_RULE, _REPLY_INGRESS_RULE = Move(f.EGRESS_RULE, f.LABEL_INGRESS), Move(f.INGRESS_RULE, f.LABEL_EGRESS)
 
 _CT_ENDS: dict[int, tuple[MatchField, MatchField]] = {
     4: (f.CT_IPV4_SRC, f.CT_IPV4_DST),
@@ -73,6 +80,7 @@ def bridge_flows(bridge: Bridge) -> Iterator[Flow]:
     yield go(STATE, Band.EXCEPT, "ICMP error of a VM", FROM_VM, _RELATED, to=RELATED)
     yield go(STATE, Band.ALLOW, "new, from a VM", FROM_VM, _NEW, to=EGRESS_PEER)
     yield go(STATE, Band.ALLOW, "new, from the wire", FROM_WIRE, _NEW, to=INGRESS_PEER)
+    yield from _half_accepted()
     yield from _commits(bridge)
 
 
@@ -101,6 +109,17 @@ def accepted() -> Iterator[Terms]:
         yield (ends, _REPLY, answers)
 
 
+def _half_accepted() -> Iterator[Flow]:
+    """Replies in a connection that their receiver has accepted and their sender has not, or the other way round."""
+    local, enters = (FROM_VM, FOR_VM, _REPLY, _NOT_RELATED), (FROM_WIRE, FOR_VM, _REPLY, _NOT_RELATED)
+    by_origin, by_responder = f.MARKS.eq(1), f.MARKS.eq(2)
+    asked = (Load(f.RECEIVER_RESUMES, 1), Move(f.LABEL_EGRESS, f.INGRESS_RULE))
+    answered = (Move(f.LABEL_INGRESS, f.EGRESS_RULE),)
+    yield go(STATE, Band.EXCEPT, "reply that its receiver accepts", local, by_origin, to=EGRESS_PEER, do=asked)
+    yield go(STATE, Band.EXCEPT, "reply that its sender accepts", local, by_responder, to=INGRESS_PEER, do=answered)
+    yield go(STATE, Band.EXCEPT, "reply of one that was here", enters, by_responder, to=INGRESS_PEER)
+
+
 def _sctp() -> Iterator[Flow]:
     """SCTP is held against the rules packet by packet: the userspace datapath tracks it by addresses without ports."""
     sides = ((FROM_VM, f.ORIGIN_OK, EGRESS_PEER), (FROM_WIRE, f.RESPONDER_OK, INGRESS_PEER))
@@ -111,14 +130,17 @@ def _sctp() -> Iterator[Flow]:
 
 
 def _commits(bridge: Bridge) -> Iterator[Flow]:
-    cases: tuple[tuple[tuple[Term, Term], tuple[Load | Move, ...]], ...] = (
-        ((FROM_VM, FOR_VM), (Load(f.MARKS, 3), _EGRESS_RULE, _INGRESS_RULE)),
-        ((FROM_VM, FOR_WIRE), (Load(f.ORIGIN_OK, 1), _EGRESS_RULE)),
-        ((FROM_WIRE, FOR_VM), _ACCEPTED_BY_RESPONDER),
+    local, enters = (FROM_VM, FOR_VM), (FROM_WIRE, FOR_VM)
+    cases: tuple[tuple[tuple[Term, Term], Term, tuple[Load | Move, ...]], ...] = (
+        (local, _ORIGINAL, (Load(f.MARKS, 3), _EGRESS_RULE, _INGRESS_RULE)),
+        ((FROM_VM, FOR_WIRE), _ORIGINAL, (Load(f.ORIGIN_OK, 1), _EGRESS_RULE)),
+        (enters, _ORIGINAL, _ACCEPTED_BY_RESPONDER),
+        (local, _REPLY, (Load(f.MARKS, 3), _REPLY_EGRESS_RULE, _REPLY_INGRESS_RULE)),
+        (enters, _REPLY, (Load(f.ORIGIN_OK, 1), _REPLY_INGRESS_RULE)),
     )
-    for ends, remember in cases:
+    for ends, state, remember in cases:
         for family in (IPV4, IPV6):
-            yield act(COMMIT, Band.ALLOW, "accepted now", ends, family, VALID, do=(_commit(bridge, remember),))
+            yield act(COMMIT, Band.ALLOW, "accepted now", ends, family, state, do=(_commit(bridge, remember),))
 
 
 def _commit(bridge: Bridge, remember: tuple[Load | Move, ...]) -> Ct:
@@ -151,7 +173,7 @@ def _bounded(port: Port, bridge: Bridge) -> Iterator[Flow]:
         if limits.fragments and bridge.uplinks:
             yield _fragments(Bound.FRAGMENTS_RECEIVED, port, bridge, receiver(port), family)
         if limits.connections and bridge.uplinks:
-            asked = (receiver(port), family, VALID, f.RESPONDER_OK.eq(0))
+            asked = (receiver(port), family, _ORIGINAL, f.RESPONDER_OK.eq(0))
             accepted = within(Bound.ACCEPTED, port, bridge, _commit(bridge, _ACCEPTED_BY_RESPONDER))
             yield act(COMMIT, Band.EXCEPT, "accepted now by this VM", asked, do=accepted)
 

@@ -22,7 +22,7 @@ def bridge_flows(_: Bridge) -> Iterator[Flow]:
     """Strangers, and what leaves the hypervisor: its receiver's rules are another hypervisor's business."""
     yield go(INGRESS_PEER, Band.FIRST, "let out", FOR_WIRE, to=COMMIT)
     brought = (FOR_VM, f.RECEIVER_RESUMES.eq(1))
-    yield go(INGRESS_PEER, Band.FIRST, "brought along by the receiver", brought, to=COMMIT)
+    yield go(INGRESS_PEER, Band.FIRST, "its receiver has accepted it", brought, to=COMMIT)
     for family in (IPV4, IPV6):
         yield go(EGRESS_PEER, Band.OTHERWISE, "no group that rules name", family, to=EGRESS_RULES)
         yield go(INGRESS_PEER, Band.OTHERWISE, "no group that rules name", family, to=INGRESS_RULES)

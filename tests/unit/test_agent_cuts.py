@@ -37,9 +37,9 @@ def entry(label: int, *, proto: int = 6, src: str = "10.1.0.5", dst: str = "10.1
     [
         (0, []),
         (9 << 32 | 9, []),
-        (IN | 9, [Load(f.RESPONDER_OK, 0), Load(f.LABEL_INGRESS, 0)]),
-        (9 << 32 | OUT, [Load(f.ORIGIN_OK, 0), Load(f.LABEL_EGRESS, 0)]),
-        (IN | OUT, [Load(of, 0) for of in (f.ORIGIN_OK, f.LABEL_EGRESS, f.RESPONDER_OK, f.LABEL_INGRESS)]),
+        (IN | 9, [Load(f.MARKS, 0), Load(f.LABEL_INGRESS, 0)]),
+        (9 << 32 | OUT, [Load(f.MARKS, 0), Load(f.LABEL_EGRESS, 0)]),
+        (IN | OUT, [Load(of, 0) for of in (f.MARKS, f.LABEL_EGRESS, f.LABEL_INGRESS)]),
     ],
 )
 def test_only_what_the_rule_has_set_is_cleared(label: int, cleared: list[Load]) -> None:
@@ -145,7 +145,7 @@ def test_rules_whose_numbers_collided() -> None:
     scene.turn({NUMBER: OTHER, 77: RULE})
     scene.revoke()
     assert scene.turn({NUMBER: OTHER})
-    assert [action.execute[0] for action, _ in scene.switch.sent] == [Load(f.ORIGIN_OK, 0)]
+    assert [action.execute[0] for action, _ in scene.switch.sent] == [Load(f.MARKS, 0)]
 
 
 def test_a_number_that_is_anothers_is_left_alone() -> None:

@@ -35,8 +35,52 @@ def test_only_what_all_ends_here_have_accepted_passes(
     accepted = mark & needed == needed
     assert switch.walk(asks, origin).outputs == ((responder,) if accepted else ())
     answer = switch.walk(asks.reply(), responder)
-    assert answer.outputs == ((origin,) if accepted else ())
-    assert accepted or answer.reason == "reply to a connection that was not accepted"
+    asked_here = mark == ORIGIN and origin == C
+    assert answer.outputs == ((origin,) if accepted or asked_here else ())
+    assert mark or answer.reason == "reply to a connection that was not accepted"
+
+
+#: Packets that a rule of the server's lets in, in connections that conntrack has seen the other way round, with the
+#: marks of one end: the other one has come, or gone, with nothing handed over.
+HALF = {
+    "the client has come": (Packet.tcp(client, server, 80, flags="PA"), C, ORIGIN),
+    "the server has come": (Packet.tcp(client, server, 80, flags="PA"), C, RESPONDER),
+    "the server has come, the client gone": (Packet.tcp(stranger, server, 80, flags="PA"), U, RESPONDER),
+}
+
+
+@pytest.mark.parametrize(("asks", "port", "mark"), HALF.values(), ids=HALF)
+def test_a_reply_that_one_end_has_accepted_is_held_against_the_others_rules(asks: Packet, port: int, mark: int) -> None:
+    switch, answer = Switch(FLOWS), asks.reply(flags="PA")
+    switch.preset(answer, "established", mark=mark)
+    walk = switch.walk(asks, port)
+    assert walk.outputs == (S,)
+    (connection,) = walk.committed
+    assert connection.mark == ORIGIN | RESPONDER
+    assert connection.label & 0xFFFFFFFF == (0 if mark == ORIGIN else 0x80)
+    assert switch.walk(answer, S).outputs == (port,)
+
+
+@pytest.mark.parametrize(("asks", "port", "mark"), HALF.values(), ids=HALF)
+def test_and_refused_if_they_refuse_it(asks: Packet, port: int, mark: int) -> None:
+    """The server itself has asked, if the connection is its own: then it is the client's egress that counts."""
+    refused = Packet.tcp(client if port == C else stranger, server, 84, flags="PA")
+    if mark == ORIGIN:
+        asks = refused = Packet.tcp(caged, server, 80, flags="PA")
+        port = G
+    for marked, packet in ((mark, refused), (0, asks)):
+        switch = Switch(FLOWS)
+        switch.preset(packet.reply(flags="PA"), "established", mark=marked)
+        assert switch.walk(packet, port).outputs == ()
+
+
+def test_a_vm_does_not_answer_by_the_router_what_it_has_refused() -> None:
+    """It may lead back in to who asked, on this hypervisor, and must not be an answer there."""
+    asks = Packet.tcp(outside, server, 84)
+    switch = Switch(FLOWS)
+    switch.preset(asks, "established", mark=ORIGIN)
+    walk = switch.walk(asks.reply(), S)
+    assert (walk.outputs, walk.reason) == ((), "reply to a connection that was not accepted")
 
 
 @pytest.mark.parametrize("mark", range(4))
