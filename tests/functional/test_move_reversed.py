@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Switches have been restarted on both sides, conntrack takes an answer for the first packet, and then the VM comes.
+
+Nothing is handed over, for the hypervisor that it leaves remembers nothing; and for the one that it comes to, it is its
+peer who has opened the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
+
+from devstack.lab import Lab, Network
+from devstack.lab.agent import Sniffer
+from devstack.lab.cloud import Cloud
+from devstack.lab.hypervisor import Hypervisor
+from devstack.lab.namespace import wait_for
+from tests.functional.moving import mobile, moving_cloud, settle
+from tests.functional.promised import WORLD, allow, expect
+
+
+@pytest.fixture
+def cloud(lab: Lab) -> Iterator[Cloud]:
+    with moving_cloud(lab, hypervisors=2) as cloud:
+        tenant = cloud.create_account("tenant", ("server", "client"))
+        for name, host in (("server", 1), ("client", 2)):
+            mobile(cloud, "tenant", name, host, name).vm.serve("tcp", 80)
+        allow(tenant, "server", "tcp/80", cidr=WORLD)
+        yield cloud
+
+
+def conntrack(hypervisor: Hypervisor, *command: str) -> str:
+    control = str(hypervisor.directory / "ovs-vswitchd.ctl")
+    return hypervisor.appctl("-t", control, *(command or ("dpctl/dump-conntrack",)))
+
+
+def last_segment(sniffer: Sniffer, address: str) -> Ether:
+    """The last TCP segment that has come from there."""
+    frames = [Ether(frame) for frame in sniffer.frames()]
+    sniffer.stop()
+    return next(one for one in reversed(frames) if TCP in one and one[IP].src == address)
+
+
+def keep_alive(of: Ether) -> Ether:
+    """What the other end of an idle connection sends, to hear whether it is still there."""
+    ends = Ether(src=of.dst, dst=of.src) / IP(src=of[IP].dst, dst=of[IP].src)
+    heard = of[TCP].seq + len(of[TCP].payload)
+    return ends / TCP(sport=80, dport=of[TCP].sport, seq=of[TCP].ack - 1, ack=heard, flags="A", window=of[TCP].window)
+
+
+def test_it_goes_on_where_its_peer_is(cloud: Cloud, net: Network) -> None:
+    server, client = cloud.mobiles["server"], cloud.mobiles["client"]
+    home, away = cloud.hypervisors
+    mine, theirs = client.vm.address(), server.vm.address()
+    wait_for("allowed", lambda: client.vm.probe("tcp", theirs, 80) == "open")
+    stream = client.vm.stream("tcp", theirs, 80)
+    settle({"it": stream})
+    sniffer = server.vm.sniff()
+    settle({"it": stream}, answers=3)
+    client.wires.ip(f"link set {away.name} nomaster")
+    segment = last_segment(sniffer, mine)
+    for hypervisor in (home, away):
+        conntrack(hypervisor, "dpctl/flush-conntrack")
+    server.vm.send([bytes(keep_alive(segment))])
+    reversed_entry = f"tcp,orig=(src={theirs},dst={mine},sport=80,dport={segment[TCP].sport})"
+    wait_for("the answer seen first", lambda: reversed_entry in conntrack(home))
+    client.plug(home)
+    cloud.wait_port(home, "client", "standby")
+    client.run_on(home)
+    cloud.wait_port(home, "client", "active")
+    settle({"it": stream})
+    assert stream.stop().error == ""
+    (entry,) = [line for line in conntrack(home).splitlines() if line.startswith(reversed_entry)]
+    assert ",mark=3," in entry
+    net.none(server.vm, client.vm, "tcp/80")
+    net.some(client.vm, server.vm, "tcp/80")
+    expect(net)
