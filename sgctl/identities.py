@@ -52,11 +52,13 @@ class Identities:
         return frozenset(egress), frozenset(ingress)
 
     def peers(self, numbers: Numbers) -> Mapping[str, Peer]:
-        """The peers by owner; good until the next call."""
+        """The peers by owner; the same object as before if none differs."""
         if any(numbers.get(groups, number) != number for groups, number in self._numbers.items()):
-            self._peers.clear()
+            self._peers = {}
             self._stale.update(self._pairs)
         self._numbers = dict(numbers)
+        if self._stale:
+            self._peers = dict(self._peers)
         for address in self._stale:
             self._peers.pop(Peer(address).owner, None)
             out, into = self._pairs.get(address, _NOBODY)

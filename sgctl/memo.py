@@ -9,13 +9,15 @@ differ, `difference` and `changes` find them without a step of the interpreter f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from itertools import compress, count
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, ValuesView
+from itertools import chain, compress, count, zip_longest
 from operator import is_not
 from typing import Any, Generic, TypeVar
+from weakref import ref
 
 T = TypeVar("T")
 _NEVER = (object(),)
+_NOTHING: Mapping[str, Any] = {}
 
 
 def difference(old: Collection[T], new: Collection[T]) -> tuple[list[T], list[T]]:
@@ -43,7 +45,58 @@ def exchange(old: Collection[T], new: Collection[T]) -> tuple[list[T], list[T]]:
 
 def changes(old: Mapping[str, T], new: Mapping[str, T]) -> tuple[list[T], list[T]]:
     """The same of tables' values."""
+    if isinstance(old, Layers) and isinstance(new, Layers):
+        return new.since(old)
     return exchange(old.values(), new.values())
+
+
+class Layers(Mapping[str, T]):
+    """Several tables as one; they have no key in common, and do not change any more.
+
+    Of thousands of entries only those of tables that are not the same objects any more are compared.
+    """
+
+    __slots__ = ("__weakref__", "_since", "_tables")
+
+    def __init__(self, *tables: Mapping[str, T]) -> None:
+        self._tables = tables
+        self._since: tuple[ref[Layers[T]], tuple[list[T], list[T]]] | None = None
+
+    def __getitem__(self, key: str) -> T:
+        for table in self._tables:
+            if key in table:
+                return table[key]
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(self._tables)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._tables))
+
+    def values(self) -> ValuesView[T]:
+        """All values, none of them looked up."""
+        return _Values(self)
+
+    def plus(self, table: Mapping[str, T]) -> Layers[T]:
+        """The same with one more table."""
+        return Layers(*self._tables, table)
+
+    def since(self, before: Layers[T]) -> tuple[list[T], list[T]]:
+        """What `changes` says of both; known already if the last question was the same."""
+        if self._since is None or self._since[0]() is not before:
+            pairs = zip_longest(before._tables, self._tables, fillvalue=_NOTHING)
+            parts = [changes(old, new) for old, new in pairs if old is not new]
+            gone, come = (list(chain.from_iterable(part[side] for part in parts)) for side in (0, 1))
+            self._since = ref(before), (gone, come)
+        return self._since[1]
+
+
+class _Values(ValuesView[T]):
+    _mapping: Layers[T]
+
+    def __iter__(self) -> Iterator[T]:
+        return chain.from_iterable(table.values() for table in self._mapping._tables)
 
 
 class Last(Generic[T]):

@@ -21,7 +21,7 @@ from sgctl import permits
 from sgctl.addresses import parse_address, parse_mac
 from sgctl.binding import Binder, Bound, describe, name_of
 from sgctl.identities import Groups, Identities, Numbers
-from sgctl.memo import Along, Each, Last
+from sgctl.memo import Along, Each, Last, Layers
 from sgctl.model import Account, Group, Nic, Pod, Range, Zone
 from sgctl.numbers import assign
 from sgctl.permits import Permits
@@ -57,6 +57,7 @@ class Decider:
         self._names, self._describe = Last(_names), Along(describe)
         self._numbers = Along(_active_number)
         self._shares, self._shared = Along(_shares), Last(_shared)
+        self._entries = Last(_entries)
 
     def decide(self, world: World) -> Decision:
         """Everything that follows from a world."""
@@ -72,16 +73,16 @@ class Decider:
         refusals = _Refusals(world.refused)
         keep = refusals.keep
         first = by_owner([self._bridge(_uplinks(world.uplinks, bound), 1, world.limits), *compiled])
-        ports = dict(filter(None, self._ports(bound, policies, segments)))
+        ports = self._entries(self._ports(bound, policies, segments))
         if world.refused:
             bound, ports = refusals.close(bound, ports)
             traits = _distinct(map(_traits, bound))
         inhabited = by_owner(segments[pod] for pod in sorted({one.pod for one in traits if one.state is State.ACTIVE}))
         fanouts = self._fanouts((n, (n, open_)) for n, open_ in self._chunks(self._numbers(bound)).items())
-        together = self._shared(tuple(filter(None, self._shares(bound))))
+        together = self._shared(self._shares(bound))
         peers = self._identities.peers(numbers)
         return Decision(
-            units={**keep(first), **keep(peers), **keep(inhabited), **ports, **keep(together), **by_owner(fanouts)},
+            units=Layers(keep(first), keep(peers), keep(inhabited), ports, keep(together), by_owner(fanouts)),
             ports=self._describe(bound, *self._names(traits, world.groups, world.accounts)),
             problems=(*_absent(world.uplinks, bound), *rules.problems, *refusals.problems),
             rules=rules.ids,
@@ -143,10 +144,10 @@ def _shares(one: Bound) -> tuple[int, tuple[Ip, ...]] | None:
     return (one.number, shared) if shared else None
 
 
-def _shared(holders: Iterable[tuple[int, tuple[Ip, ...]]]) -> dict[str, Unit]:
+def _shared(holders: Iterable[tuple[int, tuple[Ip, ...]] | None]) -> dict[str, Unit]:
     """What several NICs may hold, with the open ports here of those that do."""
     found: dict[Ip, list[int]] = {}
-    for number, addresses in holders:
+    for number, addresses in filter(None, holders):
         for address in addresses:
             found.setdefault(address, []).append(number)
     return by_owner(Shared(address, tuple(sorted(numbers))) for address, numbers in found.items())
@@ -199,6 +200,10 @@ def _entry(one: Bound, policies: Numbers, segments: Mapping[str, Segment]) -> tu
     if one.state is State.ACTIVE:
         unit = Port(nic.id, one.number, _mac(nic), one.addresses, policies[nic.groups], segments[nic.pod], one.allowed)
     return unit.owner, unit
+
+
+def _entries(found: Iterable[tuple[str, Unit] | None]) -> dict[str, Unit]:
+    return dict(filter(None, found))
 
 
 def _uplinks(preferred: Iterable[str], bound: Iterable[Bound]) -> tuple[int, ...]:

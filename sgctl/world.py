@@ -10,6 +10,7 @@ from typing import TypeAlias, TypeVar
 
 from flows.inputs import Allowed, Connection, Limits, Pieces, Unit
 from sgctl.localport import LocalPort
+from sgctl.memo import Layers
 from sgctl.model import Account, Address, Group, Member, Nic, Pod, Range, Row, Rule, Vm, Zone
 
 R = TypeVar("R", bound=Row)
@@ -129,7 +130,7 @@ class Decision:
     rules, policies, identities: what the numbers in registers and labels stand for (rule id, group ids).
     """
 
-    units: Mapping[str, Unit]
+    units: Layers[Unit]
     ports: tuple[PortState, ...]
     problems: tuple[str, ...] = ()
     rules: Mapping[int, str] = field(default_factory=dict)
@@ -147,4 +148,4 @@ class Decision:
                 more[unit.owner] = unit
         if not more and not problems:
             return self
-        return replace(self, units={**self.units, **more}, problems=(*self.problems, *problems))
+        return replace(self, units=self.units.plus(more), problems=(*self.problems, *problems))

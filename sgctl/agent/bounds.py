@@ -8,13 +8,12 @@ bundle whose flows use them, and go after the bundle that deletes those.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 
 from flows.inputs import Bridge, Limits, Unit
 from flows.meters import MeterSpec, meters
 from sgctl.config import Settings
-from sgctl.memo import changes
+from sgctl.memo import Layers, changes
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.errors import SwitchError
 from sgctl.openflow.meters import Change
@@ -35,7 +34,7 @@ class Bounds:
         self._trouble = ""
         self._installed: dict[int, MeterSpec] = {}
         self._bridge = Bridge(())
-        self._units: Mapping[str, Unit] = {}
+        self._units = Layers[Unit]()
         self._open: set[int] = set()
         self.wanted: dict[int, MeterSpec] = {}
 
@@ -74,7 +73,7 @@ class Bounds:
         """Follow the units that have changed: of hundreds of ports one at a time does."""
         if bridge != self._bridge:
             self._open |= self.wanted.keys()
-            self._bridge, self._units, self.wanted = bridge, {}, {}
+            self._bridge, self._units, self.wanted = bridge, Layers(), {}
         gone, come = changes(self._units, decision.units)
         self._units = decision.units
         old = {spec.number for unit in gone for spec in meters(unit, bridge)}

@@ -22,7 +22,7 @@ from sgctl.addresses import block_text
 from sgctl.agent.announce import announcements
 from sgctl.agent.applied import Applied
 from sgctl.agent.gather import named_nics
-from sgctl.memo import changes
+from sgctl.memo import Layers, changes
 from sgctl.world import Decision, PortState, State, World
 
 LOG = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ class Moves:
     def _changed(self, before: Decision | None, decision: Decision) -> tuple[list[Port], list[Port]]:
         """The open ports that only the one and only the other decision has; all others have the same addresses."""
         if self._between[0] is not before or self._between[1] is not decision:
-            gone, come = changes(before.units if before else {}, decision.units)
+            gone, come = changes(before.units if before else Layers(), decision.units)
             self._ports, self._between = (_only_ports(gone), _only_ports(come)), (before, decision)
         return self._ports
 

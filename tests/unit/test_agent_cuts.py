@@ -16,6 +16,7 @@ from sgctl.agent.arrivals import Arrivals
 from sgctl.agent.cuts import REST, Cuts
 from sgctl.cuts import cuts, frame
 from sgctl.handover import Carried, Entry, pack
+from sgctl.memo import Layers
 from sgctl.model import Cut, Handover
 from sgctl.numbers import number
 from sgctl.openflow.errors import SwitchError
@@ -111,7 +112,7 @@ class Scene:
         self.replica.absorb({Cut: {id: Cut(id=id, rule=RULE)}})
 
     def turn(self, rules: dict[int, str]) -> bool:
-        decision = Decision(units={"bridge": Bridge(())}, ports=(), rules=rules)
+        decision = Decision(units=Layers({"bridge": Bridge(())}), ports=(), rules=rules)
         applied = Applied(World(host="h"), decision, {}, 0, 0, current=True)
         return self.cuts.carry_out(applied, self.switch)  # type: ignore[arg-type]
 

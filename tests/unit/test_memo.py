@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgctl.memo import Along, changes, difference
+from sgctl.memo import Along, Layers, changes, difference
 
 POOL = [[number] for number in range(8)]
 """Values of which no two are the same object, so that `is` and equality of their contents agree."""
@@ -74,3 +74,35 @@ def test_equal_results_along_a_sequence_stay_the_same_objects() -> None:
     before = along((1000, 2000, 3000))
     after = along((1000, int("2001"), 3000))
     assert all(one is other for one, other in zip(before, after, strict=True))
+
+
+TABLES = st.lists(st.dictionaries(st.text("ab", max_size=2), st.integers(0, 3)), max_size=4)
+
+
+def layered(tables: list[dict[str, int]], same: Layers[list[int]] | None = None) -> Layers[list[int]]:
+    """Each table's keys apart from the others', its values as objects; those equal to one of `same` are that object."""
+    known = {(key, value[0]): value for key, value in (same or {}).items()}
+    named = [{f"{number}/{key}": value for key, value in table.items()} for number, table in enumerate(tables)]
+    return Layers(*({key: known.get((key, value), [value]) for key, value in table.items()} for table in named))
+
+
+@given(TABLES, TABLES)
+def test_layers_are_one_table(old: list[dict[str, int]], new: list[dict[str, int]]) -> None:
+    before = layered(old)
+    after = layered(new, before)
+    flat = dict(after.items())
+    assert after == flat
+    assert (len(after), list(after)) == (len(flat), list(flat))
+    assert list(map(id, after.values())) == list(map(id, flat.values()))
+    assert "c" not in after
+    for _ in range(2):
+        ours, flatly = changes(before, after), changes(dict(before.items()), flat)
+        assert [sorted(map(id, side)) for side in ours] == [sorted(map(id, side)) for side in flatly]
+
+
+def test_layers_that_stay_are_not_compared() -> None:
+    many, one, other = {str(number): [number] for number in range(5)}, {"a": [1]}, {"a": [2]}
+    before, after = Layers(many, one), Layers(many, other)
+    assert changes(before, after) == ([[1]], [[2]])
+    assert changes(after, after.plus({"b": [3]})) == ([], [[3]])
+    assert changes(Layers(), after)[1] == [*many.values(), [2]]
