@@ -68,34 +68,29 @@ def seen(kind: Kind) -> list[str]:
 
 
 class Conditions:
-    """Works out the condition per kind from what is here now; equal NICs have equal clauses, which are kept."""
+    """Works out the condition per kind from what is here now; equal conditions are the same object."""
 
     def __init__(self) -> None:
-        self._about = Last(_About.of)
+        self._here, self._about = Last(self._nics), Last(_About.of)
         self._named: frozenset[str] = frozenset()
-        self._moving_clauses, self._bare_clauses = Last(partial(_any, "nic")), Last(partial(_any, "nic"))
+        self._handovers, self._bare_clauses = Last(_handovers), Last(partial(_any, "nic"))
         self._vm_clauses = Last(partial(_any, "_uuid"))
 
     def of(self, watch: Watch | None, replica: Replica, lent: frozenset[str] = frozenset()) -> Mapping[Kind, Json]:
         """The conditions that follow from this interest and these rows; none is needed for the NICs that are `lent`."""
         if watch is None:
             return dict.fromkeys(KINDS, _NONE)
-        here = replica.find(Nic, host=watch.host)
-        ids = [nic.id for nic in here]
-        # Whoever is here already has been asked for by the host: so most conditions stay short. But who has been asked
-        # for by name stays so: each change of a condition costs the server a look at every row of the table.
-        named = self._named = watch.nics.difference(ids, lent) | watch.nics & self._named
-        others = sorted((named | lent & watch.nics).difference(ids))
-        about = self._about((*here, *(nic for id in others if (nic := replica.get(Nic, id)))))
+        about, named = self._here(watch, replica, lent, replica.revision(Nic))
         peers = {rule.peer for group in about.groups for rule in replica.find(Rule, group=group) if rule.peer}
         groups = about.groups | peers
         accounts = about.accounts | {group.account for id in groups if (group := replica.get(Group, id))}
         zones = {pod.zone for id in about.pods if (pod := replica.get(Pod, id))}
         left = {row.nic for row in replica.find(Handover, host=watch.host) if row.nic}
+        gone = {id for id in left if (nic := replica.get(Nic, id)) is None or nic.host != watch.host}
         clauses: dict[Kind, list[Json]] = {
             Host: [["name", "==", name] for name in sorted(about.hosts | {watch.host})],
-            Nic: [["host", "==", watch.host], *_any("_uuid", named | left.difference(ids))],
-            Handover: [["host", "==", watch.host], *self._moving_clauses(about.nics | left)],
+            Nic: [["host", "==", watch.host], *_any("_uuid", named | gone)],
+            Handover: self._handovers(watch.host, about.nics | left if left else about.nics),
             Address: self._bare_clauses(about.bare_nics),
             Member: _any("group", peers),
             Vm: self._vm_clauses(about.bare_vms),
@@ -107,6 +102,18 @@ class Conditions:
             Account: _any("_uuid", accounts),
         }
         return {Cloud: _ALL, Cut: _ALL, **{kind: found or _NONE for kind, found in clauses.items()}}
+
+    def _nics(
+        self, watch: Watch, replica: Replica, lent: frozenset[str], _revision: int
+    ) -> tuple[_About, frozenset[str]]:
+        """What follows from the NICs that are here or named by local ports, and those to ask for by their ids."""
+        here = replica.find(Nic, host=watch.host)
+        ids = [nic.id for nic in here]
+        # Whoever is here already has been asked for by the host: so most conditions stay short. But who has been asked
+        # for by name stays so: each change of a condition costs the server a look at every row of the table.
+        named = self._named = watch.nics.difference(ids, lent) | watch.nics & self._named
+        others = sorted((named | lent & watch.nics).difference(ids))
+        return self._about((*here, *(nic for id in others if (nic := replica.get(Nic, id))))), named
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,10 @@ class _About:
             bare_nics=frozenset(nic.id for nic in nics if not nic.complete),
             bare_vms=frozenset(nic.vm for nic in nics if not nic.complete),
         )
+
+
+def _handovers(host: str, nics: frozenset[str]) -> list[Json]:
+    return [["host", "==", host], *_any("nic", nics)]
 
 
 def _any(column: str, ids: Iterable[str]) -> list[Json]:

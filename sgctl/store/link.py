@@ -103,7 +103,8 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
         At other times the Idl would spin: it thinks that it can send them, and cannot.
         """
         for kind, condition in conditions.items():
-            self.cond_change(kind.TABLE, condition)
+            if condition is not self.tables[kind.TABLE].condition_state.latest:
+                self.cond_change(kind.TABLE, condition)
         if self.monitoring:
             self.send_cond_change()
         else:

@@ -54,6 +54,10 @@ class Replica:
         """How many records of a kind there are."""
         return len(self._shelves[kind].rows)
 
+    def revision(self, kind: Kind) -> int:
+        """Another number whenever a record of a kind has come, changed or gone."""
+        return self._shelves[kind].revision
+
     def find(self, kind: type[T], **columns: Any) -> list[T]:
         """The records with these values; of a set column the value of one element is given.
 
@@ -94,10 +98,11 @@ class Replica:
 class _Shelf:
     """The records of one kind."""
 
-    __slots__ = ("_indexes", "_sets", "rows")
+    __slots__ = ("_indexes", "_sets", "revision", "rows")
 
     def __init__(self, table: Table) -> None:
         self.rows: dict[str, Row] = {}
+        self.revision = 0
         self._indexes: dict[str, dict[Any, set[str]]] = {name: {} for name in table.indexed}
         self._sets = frozenset(column.name for column in table.columns.values() if column.is_set)
 
@@ -113,6 +118,7 @@ class _Shelf:
             else:
                 self.rows[id] = new
                 self._index(new, old, set.add)
+            self.revision += 1
             yield id
 
     def find(self, columns: Mapping[str, Any]) -> Iterator[Row]:

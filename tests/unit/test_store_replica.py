@@ -2,11 +2,12 @@
 """The replica's look-ups agree with a plain search, and it tells exactly what changed."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgctl.model import Account, Group, Nic, Row
+from sgctl.model import Account, Group, Nic, Row, Vm
 from sgctl.store.columns import Kind
 from sgctl.store.replica import Changes, Replica
 from tests.unit.store_rows import Place, account, group, uid
@@ -82,3 +83,13 @@ def test_an_unknown_id_is_none() -> None:
     replica = Replica([Account])
     assert replica.get(Account, "nobody") is None
     assert replica.one(Account, name_key="nobody") is None
+
+
+def test_a_revision_is_new_when_a_record_is() -> None:
+    replica = Replica([Nic, Vm])
+    seen = [replica.revision(Nic)]
+    for row in (NIC, NIC, replace(NIC, mac="02:00:00:00:00:99"), None):
+        replica.absorb({Nic: {NIC.id: row}})
+        seen.append(replica.revision(Nic))
+    assert [before != after for before, after in pairwise(seen)] == [True, False, True, True]
+    assert replica.revision(Vm) == Replica([Vm]).revision(Vm)
