@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One bridge, as the agent sees it: read what is installed, change flows in atomic bundles, forget connections.
+"""One bridge, as the agent sees it: read what is installed, change flows atomically, forget connections.
 
 All methods block the calling (green) thread until the switch has answered, at most until their deadline.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 
@@ -103,7 +103,7 @@ class Switch:
         removals: Sequence[Entry] = (),
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
-        """Add or replace flows, then delete all flows of each (cookie, table), in one ordered atomic bundle.
+        """Add or replace flows, then delete all flows of each (cookie, table): atomically, in this order.
 
         The single flows `removals` are deleted before. `meanwhile` is called before anything is in force, while the
         switch looks at what it has been sent.
@@ -117,31 +117,54 @@ class Switch:
         count = len(adds) + len(deletes) + len(removals)
         deadline = self._deadline + count / FLOWS_PER_SECOND
         with self._conversation(count + 3) as talk:
-            bundle, impossible = talk.first, dict[Flow, str]()
+            impossible = dict[Flow, str]()
             mods = chain(
                 _removals(removals, talk, len(adds) + len(deletes)),
                 _additions(adds, talk, impossible),
                 _deletions(deletes, talk, len(adds)),
             )
-            talk.stream(chain(
-                (messages.bundle_control(messages.OPEN, bundle, talk.xid(count)),),
-                (messages.bundle_add(bundle, mod) for mod in mods),
-                (messages.barrier(talk.xid(count + 1)),),
-            ))  # fmt: skip
-            try:
-                meanwhile()
-            except SwitchError:
-                with suppress(SwitchGone):
-                    talk.send(messages.bundle_control(messages.DISCARD, bundle, talk.xid(count + 2)))
-                raise
-            # A bundle with a refused message would commit the others: look before.
-            self._answer(talk, count + 1, deadline)
-            step = messages.DISCARD if talk.errors or impossible else messages.COMMIT
-            talk.send(messages.bundle_control(step, bundle, talk.xid(count + 2)))
-            talk.answer(count + 2, deadline)
+            if count == 1:
+                self._change_one(talk, mods, deadline, meanwhile)
+            else:
+                self._change_together(talk, mods, deadline, meanwhile, impossible)
             if impossible:
                 raise Refused(impossible)
             self._check(talk, adds)
+
+    def _change_one(
+        self, talk: Conversation, mods: Iterable[bytes], deadline: float, meanwhile: Callable[[], None]
+    ) -> None:
+        """One change is atomic by itself, and the switch need not be asked twice."""
+        meanwhile()
+        talk.send(*mods, messages.barrier(talk.xid(1)))
+        self._answer(talk, 1, deadline)
+
+    def _change_together(
+        self,
+        talk: Conversation,
+        mods: Iterable[bytes],
+        deadline: float,
+        meanwhile: Callable[[], None],
+        impossible: Mapping[Flow, str],
+    ) -> None:
+        """Make all changes in one ordered atomic bundle; none if the switch refuses any, or one is `impossible`."""
+        bundle, barrier, control = talk.first, talk.count - 2, talk.count - 1
+        talk.stream(chain(
+            (messages.bundle_control(messages.OPEN, bundle, talk.xid(talk.count - 3)),),
+            (messages.bundle_add(bundle, mod) for mod in mods),
+            (messages.barrier(talk.xid(barrier)),),
+        ))  # fmt: skip
+        try:
+            meanwhile()
+        except SwitchError:
+            with suppress(SwitchGone):
+                talk.send(messages.bundle_control(messages.DISCARD, bundle, talk.xid(control)))
+            raise
+        # A bundle with a refused message would commit the others: look before.
+        self._answer(talk, barrier, deadline)
+        step = messages.DISCARD if talk.errors or impossible else messages.COMMIT
+        talk.send(messages.bundle_control(step, bundle, talk.xid(control)))
+        talk.answer(control, deadline)
 
     @staticmethod
     def _check(talk: Conversation, adds: Sequence[Flow]) -> None:
@@ -152,7 +175,7 @@ class Switch:
         refused = {adds[index]: text for index, text in texts.items() if index < len(adds)}
         if refused:
             raise Refused(refused)
-        raise SwitchError(f"the switch refused a bundle: {'; '.join(texts.values())}")
+        raise SwitchError(f"the switch refused a change: {'; '.join(texts.values())}")
 
     def meter_capacity(self) -> int:
         """How many meters the switch can have that count packets; 0 if none."""

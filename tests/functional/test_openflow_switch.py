@@ -120,6 +120,18 @@ def test_a_refused_flow_is_named_and_nothing_is_changed(switch: Remote, bad: Flo
     assert cookies(switch) == {0x22}
 
 
+@pytest.mark.parametrize("bad", [NO_PREREQUISITE, BACKWARDS, INEXPRESSIBLE], ids=["match", "goto", "port"])
+def test_a_flow_that_is_refused_alone(switch: Remote, bad: Flow) -> None:
+    switch.apply([drop(1, cookie=0x11)])
+    with pytest.raises(Failed) as raised:
+        switch.apply([bad])
+    assert [flow.cookie for flow in raised.value.reasons] == [bad.cookie]
+    switch.apply([drop(1, cookie=0x21)])
+    assert cookies(switch) == {0x21}
+    switch.apply([], [(0x21, 10)])
+    assert cookies(switch) == set()
+
+
 def test_a_flow_refused_at_commit_rolls_back(sandbox: Sandbox, switch: Remote) -> None:
     limit = ("--id=@full", "create", "Flow_Table", "flow_limit=1", "overflow_policy=refuse")
     sandbox.run(

@@ -19,6 +19,7 @@ ANSWERED = {
     messages.GET_CONFIG_REQUEST: messages.GET_CONFIG_REPLY,
 }
 DROP = Flow(1, 2, Match(), ())
+OTHER = Flow(2, 2, Match(), ())
 
 
 class Wire:
@@ -75,10 +76,30 @@ def test_a_bundle_in_order() -> None:
 
 def test_what_is_done_meanwhile_comes_before_the_flows_are_in_force() -> None:
     wire = Wire()
-    wire.switch.apply([DROP], meanwhile=lambda: wire.switch.flush_conntrack(1, src="10.1.0.11"))
+    wire.switch.apply([DROP, OTHER], meanwhile=lambda: wire.switch.flush_conntrack(1, src="10.1.0.11"))
     control, add, barrier = messages.BUNDLE_CONTROL, messages.BUNDLE_ADD, messages.BARRIER_REQUEST
-    assert kinds(wire) == [control, add, barrier, messages.EXPERIMENTER, barrier, control]
+    assert kinds(wire) == [control, add, add, barrier, messages.EXPERIMENTER, barrier, control]
     assert wire.steps == [messages.OPEN, messages.COMMIT]
+
+
+def test_one_change_is_sent_alone() -> None:
+    for change in (([DROP], []), ([], [(5, 1)])):
+        wire = Wire()
+        wire.switch.apply(*change, meanwhile=lambda wire=wire: wire.switch.flush_conntrack(1, src="10.1.0.11"))
+        mod, barrier = encode.FLOW_MOD, messages.BARRIER_REQUEST
+        assert kinds(wire) == [messages.EXPERIMENTER, barrier, mod, barrier]
+
+
+def test_one_change_that_is_refused_or_cannot_be_expressed() -> None:
+    wire = Wire()
+    wire.answer = lambda kind, xid: refusal(xid) if kind == encode.FLOW_MOD else answer(kind, xid)
+    with pytest.raises(Refused, match="BAD_PREREQ") as raised:
+        wire.switch.apply([DROP])
+    assert raised.value.flows == (DROP,)
+    with pytest.raises(SwitchError, match="BAD_PREREQ"):
+        wire.switch.apply([], [(5, 1)])
+    with pytest.raises(Refused, match="cannot be expressed"):
+        wire.switch.apply([Flow(1, 2, Match(), (Output(-1),))])
 
 
 def test_what_fails_meanwhile_discards_the_bundle() -> None:
@@ -88,7 +109,7 @@ def test_what_fails_meanwhile_discards_the_bundle() -> None:
         raise SwitchError("cannot forget")
 
     with pytest.raises(SwitchError, match="cannot forget"):
-        wire.switch.apply([DROP], meanwhile=fail)
+        wire.switch.apply([DROP, OTHER], meanwhile=fail)
     assert wire.steps == [messages.OPEN, messages.DISCARD]
 
 
@@ -102,10 +123,9 @@ def test_xids_wrap_around(first: int) -> None:
 def test_a_refused_message_discards_the_bundle() -> None:
     wire = Wire()
     wire.answer = lambda kind, xid: refusal(xid) if (kind, xid) == (messages.BUNDLE_ADD, 101) else answer(kind, xid)
-    other = Flow(2, 2, Match(), ())
     with pytest.raises(Refused, match="BAD_PREREQ") as raised:
-        wire.switch.apply([DROP, other], [(5, 1)])
-    assert raised.value.flows == (other,)
+        wire.switch.apply([DROP, OTHER], [(5, 1)])
+    assert raised.value.flows == (OTHER,)
     assert wire.steps == [messages.OPEN, messages.DISCARD]
 
 
@@ -122,8 +142,8 @@ def test_what_cannot_be_expressed_discards_the_bundle() -> None:
 def test_a_refused_delete_or_control_is_an_error() -> None:
     wire = Wire()
     wire.answer = lambda kind, xid: refusal(xid) if kind == messages.BUNDLE_CONTROL else answer(kind, xid)
-    with pytest.raises(SwitchError, match="refused a bundle"):
-        wire.switch.apply([DROP])
+    with pytest.raises(SwitchError, match="refused a change"):
+        wire.switch.apply([DROP, OTHER])
 
 
 def test_silence_ends_the_connection() -> None:
