@@ -51,10 +51,10 @@ class Agent(BridgeApp):
         self._local = LocalBridge(settings, sgctl.fatal)
         metrics = Metrics()
         gatherer = Gatherer(sgctl)
-        reader = ConntrackReader(settings.rundir, settings.bridge)
+        self._reader = reader = ConntrackReader(settings.rundir, settings.bridge)
         arrivals = Arrivals(settings.host, sgctl.database.replica, reader)
-        forgetter = Forgetter(ConntrackReader(settings.rundir, settings.bridge))
-        self._quotas = Quotas(settings.protection, ConntrackReader(settings.rundir, settings.bridge), metrics)
+        forgetter = Forgetter(reader)
+        self._quotas = Quotas(settings.protection, reader, metrics)
         self._writer = Writer(gatherer, self._local, metrics, arrivals, forgetter, self._quotas)
         cuts = Cuts(sgctl.database.replica, reader)
         self._reporter = Reporter(settings, sgctl.database, gatherer, self._writer, cuts)
@@ -89,6 +89,7 @@ class Agent(BridgeApp):
 
     def on_connect(self, switch: Switch) -> None:
         """The bridge has connected."""
+        self._reader.anew()
         self._writer.connected(switch)
 
     def on_gone(self, switch: Switch) -> None:

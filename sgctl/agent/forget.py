@@ -30,9 +30,12 @@ class Forgetter:
         self._reader = reader
         self._trouble = ""
 
-    def forget(self, switch: Switch, zone: int, addresses: Collection[str]) -> None:
-        """Remove all connections that come from or go to these addresses and networks, which only an entry can name."""
-        if not addresses:
+    def forget(self, switch: Switch, zone: int, addresses: Collection[str], *, looking: bool = False) -> None:
+        """Remove all connections that come from or go to these addresses and networks, which only an entry can name.
+
+        looking: only if there are any; for addresses that are likely to have none.
+        """
+        if not addresses or (looking and self._left(zone, addresses) == []):
             return
         switch.flush_connections(zone, [one for a in Reach(addresses).single for one in (Tuple(src=a), Tuple(dst=a))])
         for _ in range(ROUNDS):
@@ -42,14 +45,15 @@ class Forgetter:
             switch.flush_connections(zone, [_tuple(entry) for entry in left])
         LOG.warning("connections of %s may live on", ", ".join(addresses))
 
-    def _left(self, zone: int, addresses: Collection[str]) -> list[Entry]:
+    def _left(self, zone: int, addresses: Collection[str]) -> list[Entry] | None:
+        """What is there that can be removed; None if that cannot be seen."""
         try:
             entries = self._reader.entries(zone, addresses, finished=True)
         except SwitchError as error:
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 LOG.warning("cannot see whether connections are left: %s", error)
-            return []
+            return None
         return [entry for entry in entries if entry.proto != ICMPV6]
 
 

@@ -309,7 +309,7 @@ class Writer:
         opened = self._moves.opened(world, decision, before, held.addresses)
         forget = partial(self._forgetter.forget, switch, self._bridge.zone)
         started = monotonic()
-        switch.apply(todo.adds, todo.deletes, meanwhile=partial(forget, opened))
+        switch.apply(todo.adds, todo.deletes, meanwhile=partial(forget, opened, looking=True))
         done = monotonic()
         self._bounds.withdraw(switch)
         self._metrics.applied(todo, done - started, done - noted)

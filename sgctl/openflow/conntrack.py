@@ -13,6 +13,7 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from time import sleep
@@ -90,6 +91,11 @@ class ConntrackReader:
     def __init__(self, rundir: Path, bridge: str, *, deadline: float = DEADLINE) -> None:
         self._rundir, self._bridge, self._deadline = rundir, bridge, deadline
         self._known: Path | None = None
+        self._datapath = ""
+
+    def anew(self) -> None:
+        """The bridge has connected: it may be on another datapath than before."""
+        self._datapath = ""
 
     def entries(self, zone: int, addresses: Collection[str], *, finished: bool = False) -> list[Entry]:
         """The connections of a zone that have one of these addresses or networks; TCP's that are over if `finished`.
@@ -110,12 +116,11 @@ class ConntrackReader:
         return list(parse("\n".join(lines), None))
 
     def _dump(self, zone: int) -> str:
-        datapath = self._datapath(self._ask("dpif/show"))
-        return self._ask(_DUMP, "-s", datapath, f"zone={zone}")
+        return self._ask_datapath(_DUMP, f"zone={zone}", "-s")
 
     def used(self, zone: int) -> int:
         """How many connections a zone has that was bounded; raises as `entries` does."""
-        answer = self._ask("dpctl/ct-get-limits", self._datapath(self._ask("dpif/show")), f"zone={zone}")
+        answer = self._ask_datapath("dpctl/ct-get-limits", f"zone={zone}")
         found = _COUNT.search(answer)
         if found is None:
             raise SwitchError(f"dpctl/ct-get-limits: nothing about zone {zone}: {answer.strip()}")
@@ -126,7 +131,7 @@ class ConntrackReader:
 
         `owners`: those of an address. Others of this process run in between. Raises as `entries` does.
         """
-        datapath = self._datapath(self._ask("dpif/show"))
+        datapath = self._find_datapath()
         assert self._known is not None, "it has just answered"
         opened, accepted = Counter[str](), Counter[str]()
         try:
@@ -146,7 +151,7 @@ class ConntrackReader:
 
         ovs-vswitchd forgets this when it ends. Raises SwitchGone and SwitchError as `entries` does.
         """
-        datapath = self._datapath(self._ask("dpif/show"))
+        datapath = self._find_datapath()
         if connections:
             self._ask("dpctl/ct-set-limits", datapath, f"zone={zone},limit={connections}")
         else:
@@ -154,13 +159,21 @@ class ConntrackReader:
         if datapath.startswith("netdev@"):
             self._ask("dpctl/ipf-set-max-nfrags", datapath, str(MOST_FRAGMENTS))
 
-    def _datapath(self, shown: str) -> str:
-        """Which datapath the bridge is on."""
-        datapath = ""
-        for line in shown.splitlines():
+    def _ask_datapath(self, command: str, argument: str, *options: str) -> str:
+        """The answer about the bridge's datapath; looked for again if the one that is known does not answer."""
+        if self._datapath:
+            with suppress(SwitchError):
+                return self._ask(command, *options, self._datapath, argument)
+        return self._ask(command, *options, self._find_datapath(), argument)
+
+    def _find_datapath(self) -> str:
+        """Which datapath the bridge is on. Open vSwitch tells it with all ports of all bridges."""
+        self._datapath = datapath = ""
+        for line in self._ask("dpif/show").splitlines():
             if line and not line[0].isspace():
                 datapath = line.partition(": ")[0]
             elif line.strip() == f"{self._bridge}:":
+                self._datapath = datapath
                 return datapath
         raise SwitchGone(f"ovs-vswitchd has no bridge {self._bridge}")
 
