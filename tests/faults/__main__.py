@@ -30,7 +30,11 @@ def soak(harness: Harness, chance: Random, seconds: float) -> None:
     for number, fault in enumerate(shuffled(every, chance)):
         if monotonic() > ends:
             return
-        harness.run(fault, chance)
+        try:
+            harness.run(fault, chance)
+        except (AssertionError, TimeoutError) as error:
+            error.add_note(f"fault: {fault.name}")
+            raise
         if number >= WARM:
             usage.hold()
 

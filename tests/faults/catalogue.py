@@ -136,8 +136,13 @@ def restart_switch_alone(scene: Scene, chance: Random, *, seconds: float) -> Non
 
 
 def restart_ovsdb(scene: Scene, chance: Random, *, number: int, away: float) -> None:
-    """The local switch's database."""
+    """The local switch's database.
+
+    ovs-vswitchd begins with a pause of 1 s only if it has heard something of a connection older than its last pause.
+    """
     hypervisor = scene.hypervisors[number - 1]
+    hypervisor.vsctl("set", "Open_vSwitch", ".", "external_ids:heard=now")
+    hypervisor.vsctl("remove", "Open_vSwitch", ".", "external_ids", "heard")
     hypervisor.stop_ovsdb(kill=True)
     sleep(away)
     hypervisor.start_ovsdb()
