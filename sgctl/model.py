@@ -56,7 +56,10 @@ class Zone(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod(Row):
-    """An L2 segment of a zone; its own servers, or the zone's internal DNS servers where it names none."""
+    """An L2 segment of a zone; its own servers, or the zone's internal DNS servers where it names none.
+
+    shared: for agents, the addresses that Allowance rows let several NICs of the pod hold.
+    """
 
     TABLE: ClassVar[str] = "Pod"
     name: str
@@ -67,6 +70,7 @@ class Pod(Row):
     end_ip: str
     dhcp_servers: frozenset[str] = frozenset()
     dns_servers: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
     created: int = 0
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Groups and addresses of NICs, and what they are promised beside them, with what follows from these: `Member` rows,
-and the copies for agents in the NIC's row.
+and the copies for agents in the rows of NICs and pods.
 
 Each change of one of them counts `Nic.revision` up, which the transaction is guarded by: two concurrent changes of the
 same NIC cannot miss each other's Member rows. An address that several NICs may hold is in the groups of all of them;
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from sgctl.api.draft import Draft
-from sgctl.model import Address, Allowance, Cloud, Member, Nic, Vm, allowance_text, member_id
+from sgctl.model import Address, Allowance, Cloud, Member, Nic, Pod, Vm, allowance_text, member_id
 from sgctl.store import Guard
 
 
@@ -94,7 +94,7 @@ def remove_nic(draft: Draft, nic: Nic) -> None:
 
 
 def refresh_copies(draft: Draft) -> None:
-    """Bring the copies up to date in the rows of all NICs that a draft is about; for when it is finished."""
+    """Bring the copies up to date in the rows of all NICs and pods that a draft is about; for when it is finished."""
     about = {nic.id for nic in draft.touched(Nic)}
     about |= {row.nic for row in draft.touched(Address)} | {row.nic for row in draft.touched(Allowance)}
     about |= {nic.id for vm in draft.touched(Vm) for nic in draft.find(Nic, vm=vm.id)}
@@ -102,6 +102,29 @@ def refresh_copies(draft: Draft) -> None:
         nic = draft.get(Nic, id)
         if nic is not None:
             copy_to(draft, nic)
+    pods = {nic.id: nic.pod for nic in draft.touched(Nic)}
+    for row in draft.touched(Allowance):
+        if row.shared:
+            _share(draft, pods[row.nic], row.address)
+
+
+def _share(draft: Draft, id: str, address: str) -> None:
+    """Say in a pod's row whether NICs share an address."""
+    pod = draft.get(Pod, id)
+    if pod is not None:
+        held = any(row.shared for row in draft.find(Allowance, address=address))
+        draft.update(pod, shared=pod.shared | {address} if held else pod.shared - {address})
+
+
+def share_all(draft: Draft) -> None:
+    """Say in all pods' rows what their NICs share."""
+    shared: dict[str, set[str]] = {}
+    for row in draft.all(Allowance):
+        nic = draft.get(Nic, row.nic) if row.shared else None
+        if nic is not None:
+            shared.setdefault(nic.pod, set()).add(row.address)
+    for pod in draft.all(Pod):
+        draft.update(pod, shared=frozenset(shared.get(pod.id, ())))
 
 
 def copy_to(draft: Draft, nic: Nic) -> None:

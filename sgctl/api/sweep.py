@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Forgetting what nobody asks about any more: finished jobs, destroyed VMs, connections that were to end or to move;
-ending jobs whose server died; and completing the rows of NICs that an earlier release has written."""
+ending jobs whose server died; and completing the rows of NICs and pods that an earlier release has written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from sgctl.api.barrier import FAILED, PENDING, end_job
 from sgctl.api.draft import Draft
 from sgctl.api.errors import Code
-from sgctl.api.membership import copy_to
+from sgctl.api.membership import copy_to, share_all
 from sgctl.api.pace import set_pace
 from sgctl.api.settings import Settings
 from sgctl.errors import StoreError
@@ -31,6 +31,7 @@ def sweep_forever(database: Database, settings: Settings) -> None:
         time.sleep(random.uniform(0.5, 1.5) * _EVERY)
         try:
             complete_nics(database)
+            complete_pods(database)
             sweep(database, settings, now=round(time.time() * 1000))
         except StoreError as error:
             # Another server was faster, or the database is away: there is a next time.
@@ -85,6 +86,15 @@ def complete_nics(database: Database) -> int:
         if changes:
             database.write(changes, guards, comment="complete NICs")
     return len(suspects)
+
+
+def complete_pods(database: Database) -> None:
+    """See that pods' rows say what NICs of theirs share."""
+    draft = Draft(database.replica)
+    share_all(draft)
+    changes, guards = draft.changes()
+    if changes:
+        database.write(changes, guards, comment="complete pods")
 
 
 def _abandoned(job: Job) -> dict[str, object]:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from sgctl.api.sweep import complete_pods
 from sgctl.errors import Stale
-from sgctl.model import Address, Allowance, Member, Nic, member_id
+from sgctl.model import Address, Allowance, Member, Nic, Pod, member_id
 from sgctl.model import Cloud as CloudRow
 from sgctl.store import Absent, Insert, Update
 from tests.unit.api_memory import Client, Cloud, deploy, deploy_params
@@ -237,6 +238,37 @@ def test_regrouping_one_holder_keeps_the_others(place: Place) -> None:
     assert place.groups("10.2.0.210") == {web, db}
     place.user.ok("destroyVirtualMachine", id=place.vms[1]["id"], expunge="true")
     assert place.groups("10.2.0.210") == {db}
+
+
+def shared(place: Place) -> dict[str, set[str]]:
+    """What the pods' rows tell agents that NICs share."""
+    return {pod.id: set(pod.shared) for pod in place.cloud.memory.replica.all(Pod)}
+
+
+def test_a_pods_row_says_what_is_shared_in_it(place: Place) -> None:
+    """From the first holder until the last, and nothing else."""
+    here, far = place.pod["id"], place.far["id"]
+    place.add(place.one, ipaddress="10.2.0.211")
+    assert shared(place) == {here: set(), far: set()}
+    ones = place.add(place.one, ipaddress="10.2.0.210", shared="true")
+    place.add(place.two, ipaddress="10.2.0.210", shared="true")
+    place.add(place.two, ipaddress="FD00:2::0:F", shared="true")
+    assert shared(place) == {here: {"10.2.0.210", "fd00:2::f"}, far: set()}
+    place.admin.ok("removeAllowedAddressFromNic", id=ones["id"])
+    assert shared(place)[here] == {"10.2.0.210", "fd00:2::f"}
+    place.user.ok("destroyVirtualMachine", id=place.vms[1]["id"], expunge="true")
+    assert shared(place) == {here: set(), far: set()}
+
+
+def test_pods_rows_of_an_earlier_release_are_completed(place: Place) -> None:
+    here, far, memory = place.pod["id"], place.far["id"], place.cloud.memory
+    place.add(place.one, ipaddress="10.2.0.210", shared="true")
+    memory.write([Update(Pod, here, {"shared": frozenset()}), Update(Pod, far, {"shared": frozenset({"10.9.9.9"})})])
+    complete_pods(memory)  # type: ignore[arg-type]
+    assert shared(place) == {here: {"10.2.0.210"}, far: set()}
+    writes = memory.writes
+    complete_pods(memory)  # type: ignore[arg-type]
+    assert memory.writes == writes
 
 
 def test_holders_are_of_one_account_and_pod(place: Place) -> None:
