@@ -150,6 +150,24 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True)
+class Audience:
+    """Who must hear that an address that several NICs may hold has another holder: all VMs of its pod that are here.
+
+    pod: the number of the `Segment`.  addresses: those that NICs of the pod may share, wherever these are.
+    ports: the OpenFlow numbers of the open ports.
+    """
+
+    pod: int
+    addresses: tuple[Ip, ...]
+    ports: tuple[int, ...]
+
+    @property
+    def owner(self) -> str:
+        """The owner of the flows that tell them."""
+        return f"audience/{self.pod:08x}"
+
+
+@dataclass(frozen=True, slots=True)
 class Standby:
     """A port whose NIC is active on another hypervisor: closed, but its first frame is shown to the agent."""
 
@@ -309,5 +327,7 @@ class Overdrawn:
         return f"quota/{self.nic}"
 
 
-Unit: TypeAlias = Bridge | Segment | Port | Shared | Standby | Moved | Resumed | Overdrawn | Policy | Peer | Fanout
+Unit: TypeAlias = (
+    Bridge | Segment | Port | Shared | Audience | Standby | Moved | Resumed | Overdrawn | Policy | Peer | Fanout
+)
 """Anything that owns flows."""

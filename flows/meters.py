@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bounds on what one VM may use of what all share: conntrack's table, its list of fragments, the agent.
+"""Bounds on what one VM may use of what all share: conntrack's table, its list of fragments, the agent, all VMs' ears.
+
+Announcements that are shown to a whole pod count with the fragments that their VM sends, for a switch has no room for a
+fifth meter per port.
 
 Each bound is a meter of the switch with a number derived from the port's, so equal worlds have equal meters. A bound
 stands only where the shared thing is used: established connections and whole packets never meet one. The meters 4 to
@@ -26,7 +29,7 @@ class Bound(Enum):
 
     OPENED = "more new connections from a VM than its bound"
     ACCEPTED = "more new connections to a VM than its bound"
-    FRAGMENTS_SENT = "more fragments from a VM than its bound"
+    FRAGMENTS_SENT = "more fragments or announcements from a VM than its bound"
     FRAGMENTS_RECEIVED = "more fragments to a VM than its bound"
     SHOWN = "more frames of a VM that arrives than are shown"
 

@@ -15,7 +15,21 @@ from collections.abc import Iterator
 
 from flows.bands import Band
 from flows.flow import Flow
-from flows.inputs import Bridge, Fanout, Moved, Overdrawn, Peer, Policy, Port, Resumed, Segment, Shared, Standby, Unit
+from flows.inputs import (
+    Audience,
+    Bridge,
+    Fanout,
+    Moved,
+    Overdrawn,
+    Peer,
+    Policy,
+    Port,
+    Resumed,
+    Segment,
+    Shared,
+    Standby,
+    Unit,
+)
 from flows.make import drop
 from flows.stages import (
     classifier,
@@ -61,6 +75,8 @@ def _flows(unit: Unit, bridge: Bridge) -> Iterator[Flow]:
             yield from _port(unit, bridge)
         case Shared():
             yield from neighbours.shared_flows(unit, bridge)
+        case Audience():
+            yield from neighbours.audience_flows(unit, bridge)
         case Moved():
             yield from resumed.moved_flows(unit, bridge)
         case Resumed():
@@ -89,5 +105,5 @@ def _port(port: Port, bridge: Bridge) -> Iterator[Flow]:
     yield from guards.port_flows(port, bridge)
     yield from place.port_flows(port)
     yield from services.port_flows(port, bridge)
-    yield from neighbours.port_flows(port)
+    yield from neighbours.port_flows(port, bridge)
     yield from connections.port_flows(port, bridge)

@@ -4,7 +4,7 @@
 A `Table` says what its flows may match, which registers they read and write, where they may go, and why a packet that
 no flow matches is dropped.  `flows.lint` holds built flows against it.  Packets only go forward; ids have gaps.
 
-    CLASSIFIER ─┬ a VM's port ─▶ SOURCE_GUARD ─┬─▶ LOCATE ─▶ SERVICES ─┬─▶ ND_GUARD ─▶ NEIGHBOUR ─▶ DELIVER
+    CLASSIFIER ─┬ a VM's port ─▶ SOURCE_GUARD ─┬─▶ LOCATE ─▶ SERVICES ─┬─▶ ND_GUARD ─▶ NEIGHBOUR ─▶ AUDIENCE, DELIVER
                 ├ a guest in it ▶ NESTED_GUARD ┤                       ├─▶ FANOUT ─▶ DHCP_WAITING
                 └ an uplink ───▶ WIRE_GUARD ───┘                       └─▶ DESTINATION ─▶ CONNTRACK ⟲
     (RESUMED_SENDER ─▶ RESUMED_RECEIVER ─▶ RESUMED ─▶)
@@ -133,20 +133,29 @@ ND_GUARD = _table(
     50,
     "ND_GUARD",
     "May this VM say this about itself in a neighbour solicitation or advertisement?",
-    match=(f.ETH_TYPE, f.IP_PROTO, f.IPV6_SRC, f.ICMPV6_TYPE, f.ND_TARGET, f.ND_SLL, f.ND_TLL),
+    match=(
+        f.ETH_DST, f.ETH_TYPE, f.IP_PROTO, f.IPV6_SRC, f.IPV6_DST, f.ICMPV6_TYPE, f.ND_TARGET, f.ND_SLL, f.ND_TLL,
+    ),
     reads=_SENDER,
-    to=("NEIGHBOUR", "DELIVER"),
+    to=("NEIGHBOUR", "AUDIENCE", "DELIVER"),
     miss="ND spoofed",
 )
 NEIGHBOUR = _table(
     60,
     "NEIGHBOUR",
-    "Who is asked by this ARP request or neighbour solicitation?",
-    match=(f.ETH_DST, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE, f.ND_TARGET, f.ARP_TPA),
+    "Who is asked by this ARP request or neighbour solicitation, or must hear this announcement?",
+    match=(f.ETH_DST, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE, f.ND_TARGET, f.ARP_OP, f.ARP_SPA, f.ARP_TPA),
     reads=(*_SENDER, f.DST_LOCAL),
-    writes=(f.DST_LOCAL, f.OUT_PORT),
-    to=("DELIVER",),
+    writes=(f.DST_LOCAL, f.OUT_PORT, f.DST_POD),
+    to=("AUDIENCE", "DELIVER"),
     miss="nobody here is asked",
+)
+AUDIENCE = _table(
+    65,
+    "AUDIENCE",
+    "Tell all VMs of a pod who has an address now that several may hold.",
+    reads=(f.SRC_LOCAL, f.SRC_POD, f.DST_POD),
+    miss="no VM of this pod",
 )
 FANOUT = _table(
     70,
@@ -326,9 +335,9 @@ OUTPUT = _table(
 
 #: Every table, in packet order.
 TABLES: tuple[Table, ...] = (
-    CLASSIFIER, SOURCE_GUARD, NESTED_GUARD, WIRE_GUARD, LOCATE, SERVICES, ND_GUARD, NEIGHBOUR, FANOUT, DHCP_WAITING,
-    DELIVER, DESTINATION, CONNTRACK, RESUMED_SENDER, RESUMED_RECEIVER, RESUMED, STATE, RELATED, EGRESS_PEER,
-    EGRESS_RULES, EGRESS_BUNDLES, INGRESS_PEER, INGRESS_RULES, INGRESS_BUNDLES, COMMIT, OUTPUT,
+    CLASSIFIER, SOURCE_GUARD, NESTED_GUARD, WIRE_GUARD, LOCATE, SERVICES, ND_GUARD, NEIGHBOUR, AUDIENCE, FANOUT,
+    DHCP_WAITING, DELIVER, DESTINATION, CONNTRACK, RESUMED_SENDER, RESUMED_RECEIVER, RESUMED, STATE, RELATED,
+    EGRESS_PEER, EGRESS_RULES, EGRESS_BUNDLES, INGRESS_PEER, INGRESS_RULES, INGRESS_BUNDLES, COMMIT, OUTPUT,
 )  # fmt: skip
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
 BY_ID: dict[int, Table] = {table.id: table for table in TABLES}

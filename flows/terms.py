@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 from flows import fields as f
 from flows.bands import Band
 from flows.fields import MatchField, Term
-from flows.inputs import Block, Network, Port
+from flows.inputs import Block, Ip, Network, Port
 
 IPV4 = f.ETH_TYPE.eq(0x0800)
 ARP = f.ETH_TYPE.eq(0x0806)
@@ -40,7 +40,10 @@ BROADCAST4 = f.IPV4_DST.eq(f.IPV4_DST.full)
 UNSPECIFIED6 = f.IPV6_SRC.eq(0)
 LINK_LOCAL = IPv6Network("fe80::/10")
 LINK_MULTICAST = IPv6Network("ff02::/16")
+#: To all nodes of the link, RFC 4291 and RFC 2464.
+ALL_NODES = (f.ETH_DST.eq(0x333300000001), f.IPV6_DST.eq(int(IPv6Address("ff02::1"))))
 
+ARP_REQUEST, ARP_REPLY = 1, 2
 #: ICMPv6 types, RFC 4861, RFC 2710 and RFC 3810.
 MLD_QUERY, MLD_REPORT, MLD_DONE, ROUTER_SOLICIT, ROUTER_ADVERT, SOLICIT, ADVERT, REDIRECT = range(130, 138)
 MLD2_REPORT = 143
@@ -92,6 +95,13 @@ def icmpv6(kind: int) -> tuple[Term, ...]:
 def neighbour_discovery(kind: int) -> tuple[Term, ...]:
     """Neighbour or router discovery of this type that has not crossed a router: its hop limit is 255 (RFC 4861)."""
     return (*icmpv6(kind), f.IP_TTL.eq(255))
+
+
+def announced(address: Ip) -> tuple[Term, ...]:
+    """Somebody tells everybody that it has this address: gratuitous ARP, or an unsolicited advertisement."""
+    if address.version == 4:
+        return (ARP, BROADCAST_MAC, inside(f.ARP_SPA, address), inside(f.ARP_TPA, address))
+    return (*ICMPV6, f.ICMPV6_TYPE.eq(ADVERT), inside(f.ND_TARGET, address))
 
 
 def link_local(mac: int) -> IPv6Address:

@@ -107,7 +107,8 @@ OPTIONS = (
         "limit-fragments",
         default="100:100",
         help="IP fragments per second, and at once, that each VM may send, and get from outside. The userspace "
-        "datapath holds 1000 for all VMs together.",
+        "datapath holds 1000 for all VMs together. What a VM tells its pod of shared addresses counts with those that "
+        "it sends.",
     ),
     cfg.StrOpt(
         "limit-frames",

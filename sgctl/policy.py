@@ -19,6 +19,7 @@ from typing import NamedTuple
 from flows.inputs import FANOUT_CHUNKS, Bridge, Fanout, Ip, Network, Policy, Port, Segment, Shared, Standby, Unit
 from sgctl import permits
 from sgctl.addresses import parse_address, parse_mac
+from sgctl.audiences import Audiences
 from sgctl.binding import Binder, Bound, describe, name_of
 from sgctl.identities import Groups, Identities, Numbers
 from sgctl.memo import Along, Each, Last, Layers
@@ -58,6 +59,7 @@ class Decider:
         self._numbers = Along(_active_number)
         self._shares, self._shared = Along(_shares), Last(_shared)
         self._entries = Last(_entries)
+        self._audiences = Audiences()
 
     def decide(self, world: World) -> Decision:
         """Everything that follows from a world."""
@@ -80,9 +82,12 @@ class Decider:
         inhabited = by_owner(segments[pod] for pod in sorted({one.pod for one in traits if one.state is State.ACTIVE}))
         fanouts = self._fanouts((n, (n, open_)) for n, open_ in self._chunks(self._numbers(bound)).items())
         together = self._shared(self._shares(bound))
+        audiences = self._audiences.of(bound, world.pods, segments)
         peers = self._identities.peers(numbers)
         return Decision(
-            units=Layers(keep(first), keep(peers), keep(inhabited), ports, keep(together), by_owner(fanouts)),
+            units=Layers(
+                keep(first), keep(peers), keep(inhabited), ports, keep(together), keep(audiences), by_owner(fanouts)
+            ),
             ports=self._describe(bound, *self._names(traits, world.groups, world.accounts)),
             problems=(*_absent(world.uplinks, bound), *rules.problems, *refusals.problems),
             rules=rules.ids,

@@ -31,7 +31,10 @@ from flows.tables import (
 )
 from flows.terms import (
     ADVERT,
+    ALL_NODES,
     ARP,
+    ARP_REPLY,
+    ARP_REQUEST,
     BROADCAST4,
     BROADCAST_MAC,
     FOR_VM,
@@ -68,7 +71,6 @@ from flows.terms import (
 
 #: How long a VM that asked by DHCP gets broadcast replies, seconds; clients repeat themselves every 4 to 64 (RFC 2131).
 DHCP_WAIT = 60
-REQUEST, REPLY = 1, 2
 
 _DHCP = (*UDP4, WHOLE, BROADCAST_MAC, BROADCAST4)
 _DHCP_ASKS = (*_DHCP, f.UDP_SRC.eq(68), f.UDP_DST.eq(67))
@@ -103,9 +105,9 @@ def bridge_flows(bridge: Bridge) -> Iterator[Flow]:
 
 
 def _arp() -> Iterator[Flow]:
-    request, reply = (ARP, f.ARP_OP.eq(REQUEST)), (ARP, f.ARP_OP.eq(REPLY))
+    request, reply = (ARP, f.ARP_OP.eq(ARP_REQUEST)), (ARP, f.ARP_OP.eq(ARP_REPLY))
     yield go(SERVICES, Band.EXCEPT, "who has this address?", request, BROADCAST_MAC, to=NEIGHBOUR)
-    yield go(SERVICES, Band.EXCEPT, "ARP announcement", reply, BROADCAST_MAC, FROM_VM, to=DELIVER)
+    yield go(SERVICES, Band.EXCEPT, "ARP announcement", reply, BROADCAST_MAC, to=NEIGHBOUR)
     yield go(SERVICES, Band.ALLOW, "ARP request to one host", request, to=DELIVER)
     yield go(SERVICES, Band.ALLOW, "ARP reply", reply, to=DELIVER)
 
@@ -134,6 +136,8 @@ def _from_wire() -> Iterator[Flow]:
     wire = FROM_WIRE
     yield go(SERVICES, Band.EXCEPT, "who has this address?", wire, neighbour_discovery(SOLICIT), to=NEIGHBOUR)
     yield go(SERVICES, Band.EXCEPT, "ND reply", wire, neighbour_discovery(ADVERT), FOR_VM, to=DELIVER)
+    announced = (wire, neighbour_discovery(ADVERT), ALL_NODES)
+    yield go(SERVICES, Band.EXCEPT, "announcement", announced, FOR_WIRE, to=NEIGHBOUR)
     advert = (wire, neighbour_discovery(ROUTER_ADVERT), _FROM_LINK)
     yield go(SERVICES, Band.EXCEPT, "router advertisement to one VM", advert, FOR_VM, to=DELIVER)
     everybody = (advert, GROUP_MAC, FOR_WIRE, _TO_MULTICAST)

@@ -89,6 +89,8 @@ class FlowViews:
             return self._ports.get(key.partition("/")[0], owner)
         if kind == "shared":
             return f"all that may hold {key}"
+        if kind == "audience":
+            return "all VMs of a pod"
         if kind == "policy":
             return _names(partial(group_name, world), decision.policies.get(int(key, 16), ()))
         return {"bridge": "the bridge", "fanout": "all ports"}.get(kind, key)

@@ -18,7 +18,7 @@ import pytest
 from devstack.lab import VM, Hypervisor, Lab, Router, Segment
 from devstack.lab.hypervisor import BRIDGE as BRIDGE_NAME
 from devstack.lab.podserver import PodServer, Reservation
-from flows.inputs import Bridge, Fanout, Moved, Port, Resumed, Shared, Standby, Unit
+from flows.inputs import Audience, Bridge, Fanout, Moved, Port, Resumed, Shared, Standby, Unit
 from flows.text import mac
 from tests.unit.flow_cases import CASES
 from tests.unit.flow_cast import Hop
@@ -47,7 +47,7 @@ def with_numbers(units: Iterable[Unit], numbers: Mapping[int, int]) -> Iterator[
         match unit:
             case Port():
                 yield replace(unit, number=numbers[unit.number])
-            case Fanout() | Shared():
+            case Fanout() | Shared() | Audience():
                 yield replace(unit, ports=tuple(numbers[number] for number in unit.ports))
             case Bridge() | Standby() | Moved() | Resumed():
                 pass

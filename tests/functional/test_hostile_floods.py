@@ -12,19 +12,19 @@ from dataclasses import dataclass, replace
 
 import pytest
 from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
-from scapy.layers.l2 import Ether
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6, IPv6ExtHdrFragment
+from scapy.layers.l2 import ARP, Ether
 
 from devstack.lab import VM, Hypervisor, Lab
 from devstack.lab.hypervisor import BRIDGE as BRIDGE_NAME
 from devstack.lab.namespace import wait_for
 from flows.flow import Meter
-from flows.inputs import Bridge, Limit, Limits, Port, Unit
+from flows.inputs import Audience, Bridge, Limit, Limits, Port, Unit
 from flows.meters import Bound, meters
 from flows.text import mac
-from tests.unit.flow_world import CLIENT, OPEN, POD, POLICIES, SERVER, UPLINK, flows_of, port
+from tests.unit.flow_world import CLIENT, CLUSTER, OPEN, POD, POLICIES, SERVER, UPLINK, flows_of, port
 
-MALLORY = port(3, "10.1.0.13", "fd00:1::13", policy=OPEN)
+MALLORY = replace(port(3, "10.1.0.13", "fd00:1::13", policy=OPEN), allowed=CLUSTER)
 #: Small enough for floods that a test can afford.
 LIMITS = Limits(connections=Limit(20, 100), fragments=Limit(100, 100))
 ROOM = 1000
@@ -45,7 +45,8 @@ class Site:
     def guard(self, limits: Limits) -> None:
         """Hold the pipeline's flows with these limits, and remember nothing."""
         bridge = Bridge(uplinks=(self.uplink,), limits=limits)
-        units: tuple[Unit, ...] = (bridge, POD, *self.ports, *POLICIES)
+        audience = Audience(POD.number, (), tuple(port.number for port in self.ports))
+        units: tuple[Unit, ...] = (bridge, POD, *self.ports, audience, *POLICIES)
         self.hypervisor.ofctl("del-flows", BRIDGE_NAME)
         self.hypervisor.ofctl("del-meters", BRIDGE_NAME)
         for spec in (spec for unit in units for spec in meters(unit, bridge)):
@@ -119,6 +120,15 @@ def new_connections() -> list[bytes]:
     return [bytes(one) for pair in zip(inside, away, strict=True) for one in pair]
 
 
+def announcements() -> list[bytes]:
+    """Of an address that mallory may share, to all of its pod."""
+    four, six = (str(one.network.network_address) for one in CLUSTER)
+    own = mac(MALLORY.mac)
+    arp = Ether(src=own, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, hwsrc=own, psrc=four, pdst=four)
+    advert = Ether(src=own, dst="33:33:00:00:00:01") / IPv6(src=six, dst="ff02::1", hlim=255)
+    return [bytes(arp), bytes(advert / ICMPv6ND_NA(tgt=six, R=0, S=0) / ICMPv6NDOptDstLLAddr(lladdr=own))]
+
+
 def successes(attempt: Callable[[], bool]) -> int:
     return sum(attempt() for _ in range(TRIES))
 
@@ -143,6 +153,25 @@ def test_lone_fragments(site: Site, version: int) -> None:
     site.mallory.send(lone_fragments(version * 100_000))
     assert successes(attempt) == TRIES
     assert site.dropped(Bound.FRAGMENTS_SENT) > FLOOD // 8
+
+
+@pytest.mark.parametrize("limits", [LIMITS, Limits()], ids=["bounded", "unbounded"])
+def test_announcements(site: Site, limits: Limits) -> None:
+    """What one VM may tell all others is bounded, for ARP and neighbour discovery together."""
+    site.guard(limits)
+    ears = site.server.sniff()
+    began = time.monotonic()
+    site.mallory.send(announcements() * (FLOOD // 2))
+    assert successes(lambda: small_datagram(site)) == TRIES
+    heard, bound = ears.total(), LIMITS.fragments
+    ears.stop()
+    assert bound is not None
+    most = bound.burst + bound.rate * (time.monotonic() - began + 1) + 4 * TRIES
+    if limits.fragments is None:
+        assert heard > FLOOD // 4 > most
+    else:
+        assert bound.burst // 2 < heard < most
+        assert site.dropped(Bound.FRAGMENTS_SENT) > FLOOD // 8
 
 
 def test_lone_fragments_do_harm_without_bounds(site: Site) -> None:

@@ -32,7 +32,7 @@ from tests.unit.flow_cast import (
     stranger6,
     unicast_ns,
 )
-from tests.unit.flow_world import FAR, GUEST_MAC, HOST, SECOND_MAC, TWIN
+from tests.unit.flow_world import AUDIENCE, ELSEWHERE, FAR, GUEST_MAC, HOST, SECOND_MAC, TWIN
 
 H, T = HOST.number, TWIN.number
 host, host6, twin, twin6 = end(HOST), end(HOST, version=6), end(TWIN), end(TWIN, version=6)
@@ -43,6 +43,8 @@ guest, guest6, guests = at(GUEST_MAC, "10.1.0.60"), at(GUEST_MAC, "fd00:1::60"),
 second = at(SECOND_MAC, "10.1.0.61")
 guest_link = End(GUEST_MAC, link_local(GUEST_MAC))
 remote_vip, remote_vip6 = behind(LISTENER_MAC, vip), behind(LISTENER_MAC, vip6)
+distant, distant6 = (End(LISTENER_MAC, address) for address in ELSEWHERE)
+to_a_few, to_itself = at(0x333300000016, "ff02::16"), at(0x333300000001, "fd00:1::70")
 outside6 = at(ROUTER_MAC, "2001:db8::7")
 near = at(HOST.mac, "10.8.0.6")
 sibling = at(LISTENER_MAC, "10.4.0.5")
@@ -57,21 +59,44 @@ def answered(first: Packet, port: int, out: int) -> Case:
     return hop(first, port, out), hop(first.reply(), out, port), hop(first.follow_up("A"), port, out)
 
 
+def told(by: int) -> tuple[int, ...]:
+    """All VMs of the pod and the wire, but not the one that tells them."""
+    return tuple(sorted({*AUDIENCE.ports, U} - {by}))
+
+
 _PING = Packet.icmp(outside, routed)
 CLUSTER_CASES: dict[str, Case] = {
     "ask who has it": one(Packet.arp(client, vip.ip), C, H, U, T),
     "ask who has it, from the wire": one(Packet.arp(stranger, vip.ip), U, H, T),
     "a holder asks who has it": one(Packet.arp(host, vip.ip), H, U, T),
-    "a holder announces it": one(Packet.arp(vip, vip.ip), H, U, T),
-    "its twin announces it": one(Packet.arp(twin_vip, vip.ip), T, H, U),
-    "a holder announces it by reply": one(Packet.arp(vip, vip.ip, op=2), H, U),
+    "a holder announces it": one(Packet.arp(vip, vip.ip), H, *told(H)),
+    "its twin announces it": one(Packet.arp(twin_vip, vip.ip), T, *told(T)),
+    "a holder announces it by reply": one(Packet.arp(vip, vip.ip, op=2), H, *told(H)),
+    "a holder answers another by broadcast": one(Packet.arp(vip, client.ip, op=2), H, U),
+    "a holder asks by it": one(Packet.arp(vip, client.ip), H, C),
+    "a holder announces it by another message": one(Packet.arp(vip, vip.ip, op=3), H),
+    "a holder announces to one": one(Packet.arp(vip, vip.ip, op=2, dst=client.mac), H, C),
+    "a holder announces its own address": one(Packet.arp(host, host.ip), H, U),
+    "a holder announces its own address by reply": one(Packet.arp(host, host.ip, op=2), H, U),
+    "another announces its own address by reply": one(Packet.arp(client, client.ip, op=2), C, U),
+    "another answers by broadcast for it": one(Packet.arp(client, vip.ip, op=2), C, U),
     "a holder answers": one(Packet.arp(vip, client.ip, op=2, dst=client.mac), H, C),
     "its twin answers": one(Packet.arp(twin_vip, client.ip, op=2, dst=client.mac), T, C),
-    "a holder elsewhere announces it": one(Packet.arp(remote_vip, vip.ip), U, H, T),
+    "a holder elsewhere announces it": one(Packet.arp(remote_vip, vip.ip), U, *told(U)),
+    "a holder elsewhere announces it by reply": one(Packet.arp(remote_vip, vip.ip, op=2), U, *told(U)),
+    "one that is shared elsewhere only": one(Packet.arp(distant, distant.ip), U, *told(U)),
+    "one that is shared elsewhere only, by reply": one(Packet.arp(distant, distant.ip, op=2), U, *told(U)),
+    "one that is shared elsewhere only, asked for": one(Packet.arp(stranger, distant.ip), U),
+    "one that is shared elsewhere only, by a VM here": one(Packet.arp(behind(client.mac, distant), distant.ip), C),
+    "one that nobody shares, from the wire": one(Packet.arp(stranger, stranger.ip), U),
+    "one that nobody shares, from the wire, by reply": one(Packet.arp(stranger, stranger.ip, op=2), U),
+    "a broadcast answer from the wire": one(Packet.arp(stranger, client.ip, op=2), U),
+    "a holder announces it from the wire with a MAC here": one(Packet.arp(vip, vip.ip), U),
     "a holder elsewhere answers": one(Packet.arp(remote_vip, client.ip, op=2, dst=client.mac), U, C),
     "a holder is asked again": one(Packet.arp(client, vip.ip, dst=host.mac), C, H),
     "probe": one(Packet.arp(nobody(HOST.mac), vip.ip), H, U, T),
     "another announces it": one(Packet.arp(behind(client.mac, vip), vip.ip), C),
+    "another announces it by reply": one(Packet.arp(behind(client.mac, vip), vip.ip, op=2), C),
     "another answers": one(Packet.arp(behind(client.mac, vip), caged.ip, op=2, dst=caged.mac), C),
     "a holder announces it with its twin's MAC": one(Packet.arp(vip, vip.ip, sha=twin.mac), H),
     "a holder as its twin": one(Packet.arp(twin_vip, vip.ip), H),
@@ -81,7 +106,19 @@ CLUSTER_CASES: dict[str, Case] = {
     "a holder asks, IPv6": one(ns(host6, vip6, host6.mac), H, U, T),
     "duplicate detection, IPv6": one(ns(nobody(HOST.mac, 6), vip6), H, U, T),
     "another's duplicate detection, IPv6": one(ns(nobody(client.mac, 6), vip6), C),
-    "a holder announces it, IPv6": one(na(vip6, nodes, vip6, host.mac), H, U),
+    "a holder announces it, IPv6": one(na(vip6, nodes, vip6, host.mac), H, *told(H)),
+    "a holder announces it from its own address, IPv6": one(na(host6, nodes, vip6, host.mac), H, *told(H)),
+    "its twin announces it, IPv6": one(na(twin_vip6, nodes, twin_vip6, twin.mac), T, *told(T)),
+    "a holder announces it without its MAC, IPv6": one(na(vip6, nodes, vip6), H, U),
+    "a holder announces it with its twin's MAC, IPv6": one(na(vip6, nodes, vip6, twin.mac), H),
+    "a holder announces it to a few, IPv6": one(na(vip6, to_a_few, vip6, host.mac), H, U),
+    "a holder announces it to itself, by all nodes' MAC, IPv6": one(na(host6, to_itself, vip6, host.mac), H, U),
+    "a holder announces its own address, IPv6": one(na(host6, nodes, host6, host.mac), H, U),
+    "another announces it, IPv6": one(na(client6, nodes, vip6, client.mac), C),
+    "a holder elsewhere announces it, IPv6": one(na(remote_vip6, nodes, vip6, LISTENER_MAC), U, *told(U)),
+    "a holder elsewhere announces it to a few, IPv6": one(na(remote_vip6, to_a_few, vip6, LISTENER_MAC), U),
+    "one that is shared elsewhere only, IPv6": one(na(distant6, nodes, distant6, LISTENER_MAC), U, *told(U)),
+    "one that nobody shares, from the wire, IPv6": one(na(stranger6, nodes, stranger6, LISTENER_MAC), U),
     "a holder answers, IPv6": one(na(vip6, client6, vip6, host.mac), H, C),
     "its twin answers, IPv6": one(na(twin_vip6, client6, twin_vip6, twin.mac), T, C),
     "a holder elsewhere answers, IPv6": one(na(remote_vip6, client6, vip6, LISTENER_MAC), U, C),

@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_network
 from flows.flow import Flow
 from flows.inputs import (
     Allowed,
+    Audience,
     Bridge,
     Connection,
     Fanout,
@@ -83,6 +84,13 @@ HOST = replace(port(6, "10.1.0.16", "fd00:1::16", policy=WEB), allowed=(*CLUSTER
 TWIN = replace(port(10, "10.1.0.19", "fd00:1::19"), allowed=CLUSTER)
 SHARED = tuple(Shared(one.network.network_address, (HOST.number, TWIN.number)) for one in CLUSTER)
 PORTS = (CLIENT, SERVER, CAGED, FAR, BLANK, HOST, TWIN)
+#: What VMs of the pod share; the last ones are on other hypervisors.
+ELSEWHERE = tuple(map(ip_address, ("10.1.0.71", "fd00:1::71")))
+AUDIENCE = Audience(
+    POD.number,
+    (*(one.address for one in SHARED), *ELSEWHERE),
+    tuple(one.number for one in PORTS if one.segment == POD),
+)
 
 POLICIES = (
     Policy(OPEN, egress_open=True),
@@ -138,7 +146,7 @@ MOVED: tuple[Unit, ...] = (
 GREEDY = Overdrawn("nic9", 9, opened=True, accepted=True)
 FANOUTS = (Fanout(1, (1, 2)), Fanout(7, (3, 4, 5)))
 UNITS: tuple[Unit, ...] = (
-    BRIDGE, POD, OTHER_POD, *PORTS, *SHARED, Standby("nic7", 7), *MOVED, GREEDY, *POLICIES, *PEERS, *FANOUTS,
+    BRIDGE, POD, OTHER_POD, *PORTS, *SHARED, AUDIENCE, Standby("nic7", 7), *MOVED, GREEDY, *POLICIES, *PEERS, *FANOUTS,
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from flows.tables import BY_ID, BY_NAME, TABLES
 from flows.trace import Switch
 from tests.unit.flow_cases import CONNECTIONS
 from tests.unit.flow_world import (
+    AUDIENCE,
     BRIDGE,
     CLIENT,
     CLUSTER,
@@ -97,7 +98,10 @@ def test_every_cost() -> None:
         cost(second) - cost(FAR),
         *(cost(replace(CLIENT, allowed=(one,))) - cost(CLIENT) for one in promises[:3]),
         cost(SHARED[0]),
-        *(cost(replace(CLIENT, allowed=(one,))) - cost(CLIENT) for one in promises[3:]),
+        cost(replace(CLIENT, allowed=(promises[3],))) - cost(CLIENT),
+        cost(replace(AUDIENCE, addresses=())),
+        cost(AUDIENCE) - cost(replace(AUDIENCE, addresses=AUDIENCE.addresses[1:])),
+        *(cost(replace(CLIENT, allowed=(one,))) - cost(CLIENT) for one in promises[4:]),
         cost(Peer(FAR.addresses[0], 1)),
         cost(POLICIES[0]),
         cost(ranged),

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from flows.inputs import Allowed, Peer, Port, Shared
+from flows.inputs import Allowed, Audience, Peer, Port, Segment, Shared
 from sgctl.addresses import Reach, block_text, parse_block, words
 from sgctl.model import Allowance, allowance_text
 from sgctl.policy import decide
@@ -94,6 +94,33 @@ def test_who_shares_an_address_is_asked_together() -> None:
     away = with_nic(PAIR, "web1", host="hv2", state="up")
     assert shared(promised(*both, of=away)) == [Shared(ip_address("10.1.0.70"), (2,))]
     assert shared(promised(allowance("web1", "10.1.0.70"))) == []
+
+
+def heard(of: World) -> list[tuple[list[str], tuple[int, ...]]]:
+    """What is announced to whom."""
+    units = decide(of).units.values()
+    assert {unit.pod for unit in units if isinstance(unit, Audience)} <= {
+        unit.number for unit in units if isinstance(unit, Segment)
+    }
+    return [(sorted(map(str, unit.addresses)), unit.ports) for unit in units if isinstance(unit, Audience)]
+
+
+def sharing(of: World, *texts: str) -> World:
+    return replace(of, pods={id: replace(pod, shared=frozenset(texts)) for id, pod in of.pods.items()})
+
+
+def test_all_open_ports_of_a_pod_hear_what_is_shared_in_it_be_it_elsewhere() -> None:
+    assert heard(PAIR) == []
+    assert heard(allowing(PAIR, allowance("web1", "10.1.0.70"))) == []
+    assert heard(sharing(PAIR, "10.1.0.70", "fd00::70", "nonsense")) == [(["10.1.0.70", "fd00::70"], (1, 2))]
+    away = with_nic(sharing(PAIR, "10.1.0.70"), "web1", host="hv2", state="up")
+    assert heard(away) == [(["10.1.0.70"], (2,))]
+
+
+def test_what_a_nic_here_shares_is_heard_though_its_pod_does_not_say_so() -> None:
+    """As in the rows of an earlier release."""
+    of = allowing(PAIR, allowance("web1", "10.1.0.70", shared=True))
+    assert heard(of) == [(["10.1.0.70"], (1, 2))]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who must hear who has an address that several NICs may hold: all open ports here of the pod where that is.
+
+A part of `sgctl.policy`, and pure like it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from flows.inputs import Audience, Ip, Segment
+from sgctl.addresses import parse_address
+from sgctl.binding import Bound
+from sgctl.memo import Along, Last
+from sgctl.model import Pod
+from sgctl.world import State
+
+
+class _Place(NamedTuple):
+    """An open port: its pod, its number, and what its NIC shares with others."""
+
+    pod: str
+    number: int
+    shared: tuple[Ip, ...]
+
+
+class Audiences:
+    """Works them out, and remembers."""
+
+    def __init__(self) -> None:
+        self._places = Along(_place)
+        self._made = Last(_made)
+
+    def of(
+        self, bound: tuple[Bound, ...], pods: Mapping[str, Pod], segments: Mapping[str, Segment]
+    ) -> Mapping[str, Audience]:
+        """The audiences on this hypervisor, by owner; none of pods where nothing is shared."""
+        shared = {id: pods[id].shared for id in segments}
+        return self._made(self._places(bound), shared, {id: segment.number for id, segment in segments.items()})
+
+
+def _place(one: Bound) -> _Place | None:
+    if one.nic is None or one.state is not State.ACTIVE:
+        return None
+    shared = tuple(each.network.network_address for each in one.allowed if each.shared)
+    return _Place(one.nic.pod, one.number, shared)
+
+
+def _made(
+    found: Iterable[_Place | None], shared: Mapping[str, Iterable[str]], numbers: Mapping[str, int]
+) -> dict[str, Audience]:
+    """Pods that look the same to their VMs have one number, and so one audience."""
+    places = list(filter(None, found))
+    if not any(shared.values()) and not any(place.shared for place in places):
+        return {}
+    ports: dict[int, list[int]] = {}
+    addresses: dict[int, set[Ip]] = {}
+    for place in places:
+        number = numbers[place.pod]
+        ports.setdefault(number, []).append(place.number)
+        known = addresses.setdefault(number, set())
+        known.update(place.shared)
+        known.update(address for text in shared[place.pod] if (address := parse_address(text)) is not None)
+    made = (Audience(pod, _sorted(known), tuple(sorted(ports[pod]))) for pod, known in addresses.items() if known)
+    return {one.owner: one for one in made}
+
+
+def _sorted(addresses: Iterable[Ip]) -> tuple[Ip, ...]:
+    return tuple(sorted(addresses, key=lambda address: (address.version, int(address))))

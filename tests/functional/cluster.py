@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of addresses that VMs share have in common: the addresses, who is promised them, and announcements."""
+
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
+from scapy.layers.l2 import ARP, Ether
+
+from devstack.lab.cloud import Cloud, Machine
+
+LENGTH = {4: 24, 6: 64}
+CLUSTER = {4: "10.1.0.251", 6: "fd00:1::1:251"}
+BROADCAST = "ff:ff:ff:ff:ff:ff"
+ALL_NODES = "33:33:00:00:00:01"
+
+
+class Promises:
+    """What has been promised, by NIC and address."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.ids: dict[tuple[str, str], str] = {}
+
+    def add(self, machine: Machine, address: str, **params: str) -> None:
+        kind = "cidr" if "/" in address else "ipaddress"
+        found = self.cloud.admin.call("addAllowedAddressToNic", nicid=machine.nic, **{kind: address}, **params)
+        self.ids[machine.nic, address] = str(found["allowedaddress"]["id"])
+
+    def share(self, *machines: Machine) -> None:
+        """Let VMs share the cluster's addresses."""
+        for machine in machines:
+            for address in CLUSTER.values():
+                self.add(machine, address, shared="true")
+
+    def remove(self, machine: Machine, address: str) -> None:
+        self.cloud.admin.call("removeAllowedAddressFromNic", id=self.ids.pop((machine.nic, address)))
+
+
+def announcements(mac: str) -> list[bytes]:
+    """Who has the cluster's addresses says so."""
+    arp = Ether(src=mac, dst=BROADCAST) / ARP(op=1, hwsrc=mac, psrc=CLUSTER[4], pdst=CLUSTER[4])
+    advert = Ether(src=mac, dst="33:33:00:00:00:01") / IPv6(src=CLUSTER[6], dst="ff02::1", hlim=255)
+    return [bytes(arp), bytes(advert / ICMPv6ND_NA(tgt=CLUSTER[6], R=0, S=0, O=1) / ICMPv6NDOptDstLLAddr(lladdr=mac))]
