@@ -298,6 +298,8 @@ def test_changed_rules_matter_to_new_connections_only(cloud: Cloud, later: Cloud
         if accepted:
             assert send(net, first.follow_up("PA"), src) == {cloud.owner(dst) or "outside"}
             assert answered(net, first, src, dst)
+        elif may_open(after, service, src, dst):
+            assert opens(net, service, src, dst), "what was refused before left something behind"
     for service, src, dst in tried:
         net.forget()
         assert opens(net, service, src, dst) == may_open(after, service, src, dst)
