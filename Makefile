@@ -10,7 +10,7 @@ PYTHON := $(VENV)/bin/python
 BASE_PYTHON ?= python3
 READY := $(VENV)/.ready
 PACKAGES := openvswitch-switch iproute2 iputils-ping util-linux dnsmasq-base busybox-static isc-dhcp-client \
-	tcpdump shellcheck netcat-openbsd zsh ca-certificates qemu-system-x86 cpio libfaketime
+	tcpdump shellcheck netcat-openbsd zsh ca-certificates qemu-system-x86 cpio libfaketime keepalived
 WORKERS ?= 2
 SHELL_FILES := .ci/run tests/faults/shifted/bin/ovsdb-server devstack/guest-kernel.sh devstack/plugin.sh devstack/settings $(wildcard devstack/lab/*.sh)
 

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real cluster: Debian's keepalived gives addresses that two VMs share from one to the other, over unicast VRRP.
+
+No virtual MAC: whoever is master has the addresses with its NIC's. Its clients follow because they hear of it, and its
+groups' rules hold there.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devstack.lab import Lab
+from devstack.lab.agent import Stream
+from devstack.lab.cloud import Cloud, Machine, Order
+from devstack.lab.namespace import wait_for
+from tests.functional.cluster import CLUSTER, LENGTH, Promises
+from tests.functional.promised import BOTH, allow, boot, check_recompute, goes_on, two_hypervisors
+
+SECONDS = 5.0
+"""Within which clients go on: three advertisements, a second each, must have been missed first."""
+ROUTERS = {4: 51, 6: 52}
+PRIORITY = {"node1": 200, "node2": 100}
+INSTANCE = """
+vrrp_instance v{version} {{
+    state BACKUP
+    interface eth0
+    virtual_router_id {router}
+    priority {priority}
+    version 3
+    advert_int 1
+    unicast_src_ip {own}
+    unicast_peer {{
+        {peer}
+    }}
+    virtual_ipaddress {{
+        {address}/{length}
+    }}
+}}
+"""
+
+
+class Keepalived:
+    """The daemon in a VM, with a configuration for both address families."""
+
+    def __init__(self, machine: Machine, peer: Machine) -> None:
+        self.machine = machine
+        self._directory = machine.vm.directory
+        self._config = self._directory / "keepalived.conf"
+        self._config.write_text("".join(instance(machine, peer, version) for version in BOTH))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Begin to take part."""
+        pids = ("--pid", self._directory / "parent.pid", "--vrrp_pid", self._pid_file)
+        log = (self._directory / "keepalived.log").open("ab")
+        self._process = self.machine.vm.namespace.popen(
+            "keepalived", "--dont-fork", "--log-console", "--vrrp", "--use-file", self._config, *pids,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+
+    @property
+    def _pid_file(self) -> Path:
+        return self._directory / "vrrp.pid"
+
+    def kill(self) -> None:
+        """Let it die without a word, and its addresses with it, as if the VM had."""
+        assert self._process is not None
+        # The parent would start its child again, and a child without its parent would say good-bye.
+        self._process.send_signal(signal.SIGSTOP)
+        os.kill(int(self._pid_file.read_text()), signal.SIGKILL)
+        self._process.kill()
+        self._process.wait()
+        self._pid_file.unlink()
+        for version, address in CLUSTER.items():
+            if self.has(version):
+                self.machine.vm.namespace.ip(f"address del {address}/{LENGTH[version]} dev eth0")
+
+    def has(self, version: int) -> bool:
+        """Whether the VM has the shared address of this family now."""
+        shown = self.machine.vm.exec("ip", "-o", f"-{version}", "address", "show", "dev", "eth0")
+        return f" {CLUSTER[version]}/" in shown
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+
+
+def instance(own: Machine, peer: Machine, version: int) -> str:
+    """The part of a configuration that is about one address family."""
+    return INSTANCE.format(
+        version=version, router=ROUTERS[version], priority=PRIORITY[own.vm.name],
+        own=own.vm.address(version), peer=peer.vm.address(version),
+        address=CLUSTER[version], length=LENGTH[version],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cloud(module_lab: Lab) -> Iterator[Cloud]:
+    """Two hypervisors on one pod, and on each a node of the cluster, a client of its group, and a stranger."""
+    cloud = two_hypervisors(module_lab, pods=1)
+    tenant, other = cloud.create_account("tenant", ("web",)), cloud.create_account("other")
+    allow(tenant, "web", "tcp/80", "icmp", peers=["tenant/default"])
+    allow(tenant, "web", "vrrp", peers=["tenant/web"])
+    kinds = ((tenant, "node", ("web",)), (tenant, "client", ()), (other, "stranger", ()))
+    orders = [
+        Order(account, f"{name}{host}", cloud.hypervisors[host - 1], cloud.pod(1), groups)
+        for host in (1, 2)
+        for account, name, groups in kinds
+    ]
+    boot(cloud, *orders)
+    for name in PRIORITY:
+        cloud.machines[name].vm.serve("tcp", 80)
+    yield cloud
+    check_recompute(cloud)
+
+
+@pytest.fixture
+def daemons(cloud: Cloud) -> Iterator[tuple[Keepalived, Keepalived]]:
+    """keepalived on both nodes, which may share the addresses; the first is master."""
+    first, second = (cloud.machines[name] for name in PRIORITY)
+    Promises(cloud).share(first, second)
+    daemons = Keepalived(first, second), Keepalived(second, first)
+    for one in daemons:
+        one.start()
+    yield daemons
+    for one in daemons:
+        one.stop()
+
+
+def expect_master(cloud: Cloud, master: Keepalived, backup: Keepalived, streams: list[Stream]) -> None:
+    """One node has the addresses; clients have gone on soon enough and reach it, and strangers do not."""
+    for version in BOTH:
+        wait_for(f"{master.machine.vm.name} is master", lambda of=version: master.has(of) and not backup.has(of))
+    for stream in streams:
+        goes_on(stream)
+        assert stream.report(clear=True).gap < SECONDS
+    for host in (1, 2):
+        client, stranger = (cloud.machines[f"{name}{host}"].vm for name in ("client", "stranger"))
+        for address in CLUSTER.values():
+            assert client.probe("tcp", address, 80) == "open"
+            assert client.probe("tcp", address, 81) == "timeout"
+            assert stranger.probe("tcp", address, 80) == "timeout"
+            assert master.machine.mac in client.exec("ip", "neigh", "show", "to", address)
+
+
+def test_a_cluster_goes_on_when_its_master_dies_and_when_it_comes_back(
+    cloud: Cloud, daemons: tuple[Keepalived, Keepalived]
+) -> None:
+    first, second = daemons
+    expect_master(cloud, first, second, [])
+    clients = [cloud.machines[name].vm for name in ("client1", "client2")]
+    streams = [client.stream("icmp", address) for client in clients for address in CLUSTER.values()]
+    for stream in streams:
+        goes_on(stream)
+        stream.report(clear=True)
+    first.kill()
+    expect_master(cloud, second, first, streams)
+    first.start()
+    expect_master(cloud, first, second, streams)
+    second.stop()
+    expect_master(cloud, first, second, streams)
+    for stream in streams:
+        stream.stop()
