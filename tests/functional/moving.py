@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from devstack.lab import VM, Lab
 from devstack.lab.agent import Stream
@@ -13,10 +14,11 @@ from devstack.lab.cloud import Cloud, Order
 from devstack.lab.hypervisor import Hypervisor
 from devstack.lab.mobile import Mobile
 from devstack.lab.namespace import wait_for
-from tests.functional.promised import check_recompute, wait_in_force
+from tests.faults.strain import Strain
+from tests.functional.promised import WORLD, allow, check_recompute, wait_in_force
 
 GAP = 0.3
-"""Seconds that a conversation may stand still when a VM moves."""
+"""Seconds that a conversation may stand still when a VM moves, on a machine that does nothing else (`bearable`)."""
 OPENING = 100.0
 """Milliseconds that opening a port may take on a machine that runs other tests too; by itself it takes about three."""
 
@@ -68,3 +70,48 @@ def opening_times(cloud: Cloud, hypervisor: Hypervisor) -> list[float]:
     """Milliseconds from the first frame to the open port, of all NICs that have come to a hypervisor."""
     text = cloud.managers[hypervisor.name].log.read_text()
     return [float(value) for value in re.findall(r"opened ([\d.]+) ms after the first frame", text)]
+
+
+def bearable(name: str, *, still: float, strain: float) -> float:
+    """Seconds that a conversation may stand still, by its name, when a VM moves on this machine.
+
+    still: what the conversations of VMs that do not move have seen at the same time.  strain: how many times longer a
+    little work takes than the time it has a processor. TCP waits twice as long before it tries again.
+    """
+    beyond = still + GAP * (strain - 1)
+    return GAP + beyond * (2 if "tcp" in name else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """Conversations of VMs that stay where they are: what the machine, and the switches, cost by themselves."""
+
+    streams: Mapping[str, Stream]
+    strain: Strain
+
+    def begin(self) -> None:
+        """Look at gaps from now on."""
+        for stream in self.streams.values():
+            stream.report(clear=True)
+        self.strain.ratio()
+
+    def judge(self, gaps: Mapping[str, float]) -> None:
+        """AssertionError if one of the gaps of those who move is longer than can be borne."""
+        still, strain = max(one.report().gap for one in self.streams.values()), self.strain.ratio()
+        long = {name: gap for name, gap in gaps.items() if gap >= bearable(name, still=still, strain=strain)}
+        assert not long, f"{long}; of those who stay {still:.2f} s, strain {strain:.1f}"
+
+
+@contextmanager
+def staying(cloud: Cloud, account: str, group: str) -> Iterator[Still]:
+    """Two VMs of a group of their own, on the first two hypervisors, that talk all the while."""
+    allow(cloud.accounts[account], group, "tcp/80", "udp/53", "icmp", cidr=WORLD)
+    one, other = (mobile(cloud, account, f"{group}{host}", host, group).vm for host in (1, 2))
+    for proto, port in (("tcp", 80), ("udp", 53)):
+        other.serve(proto, port)
+    wait_for("those who stay", lambda: one.probe("tcp", other.address(), 80) == "open")
+    strain = Strain()
+    try:
+        yield Still(conversations(one, other, versions=(4,)), strain)
+    finally:
+        strain.stop()
