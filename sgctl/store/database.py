@@ -239,6 +239,8 @@ class Database:
             self._settled = False
             return changed
         self._demand()
+        if self._settled and self._plugged.departed():
+            self._demand()
         if self._settled and (gone := self._idl.take_unconfirmed()):
             changed |= self.replica.absorb(gone)
             self._demand()

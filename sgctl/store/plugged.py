@@ -4,7 +4,8 @@
 A server finds a row by its id at once, but looks at every row of a table when a condition on that table changes. A NIC
 that nobody has is going to be bound to this host within milliseconds, and the condition on the host then brings its
 row: until then the row that was looked up is good. It is not good for long, nor if the binding cannot be written: then
-it is asked for by a condition after all, as are NICs that another host has and those that do not exist (yet).
+it is asked for by a condition after all, as are NICs that another host has and those that do not exist (yet). So is one
+that this host had when it was looked up, if it has left before the condition on the host counted: no row tells of it.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Plugged:
     def __init__(self) -> None:
         self._looked_up: frozenset[str] = frozenset()
         self._lent: dict[str, float] = {}
+        self._bound: frozenset[str] = frozenset()
 
     @property
     def lent(self) -> frozenset[str]:
@@ -59,12 +61,21 @@ class Plugged:
         self._looked_up |= frozenset(asked)
         good = [nic for nic in found if nic.host == host or (not nic.host and nic.complete)]
         self._lent |= {nic.id: now + GRACE for nic in good}
+        self._bound |= {nic.id for nic in good if nic.host}
         return {nic.id: nic for nic in good if not nic.host}
 
     def shown(self, ids: Iterable[str]) -> None:
         """The server has told of these NICs."""
         for id in ids:
             self._lent.pop(id, None)
+        self._bound = self._bound.intersection(self._lent)
+
+    def departed(self) -> bool:
+        """No longer lend those that were bound to this host, now that the server has told of all that are: they have
+        left since. True if there are any."""
+        found = self._bound
+        self.shown(found)
+        return bool(found)
 
     def unplugged(self, watch: Watch | None, replica: Replica) -> Mapping[str, None]:
         """The rows to drop, because nobody has bound their NICs and no port names them any more."""

@@ -153,3 +153,25 @@ def test_an_agent_that_starts_names_none_of_the_nics_that_are_bound_to_it(
     with Agent(server.remote) as agent:
         agent.plug(NIC, THERE[1])
         assert agent.nic() and not agent.names() and agent.names(THERE[1])
+
+
+def test_a_nic_that_leaves_while_its_hosts_agent_starts_is_not_missed(
+    server: DatabaseServer, cloud: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was bound to this host when it was looked up, and no more when what is bound to this host was asked for."""
+    monkeypatch.setattr(plugged_module, "GRACE", 60.0)
+    cloud.write([Update(Nic, NIC.id, {"host": "h1", "state": "up"})])
+    with Agent(server.remote) as agent:
+        look_at, moved = agent._plugged.take, list[str]()
+
+        def take(*arguments: Any) -> Any:
+            found = look_at(*arguments)
+            if not moved:
+                cloud.write([Update(Nic, NIC.id, {"host": "h2"})])
+                moved.append(NIC.id)
+            return found
+
+        agent._plugged.take = take  # type: ignore[method-assign]
+        agent.plug(NIC)
+        assert moved and agent.names()
+        assert agent.nic() == replace(NIC, host="h2", state="up")
