@@ -63,6 +63,7 @@ class Client:
         actions: list[Callable[[], Any]] = [
             self.authorize, self.authorize, self.revoke, self.create, self.delete, self.deploy, self.destroy,
             self.regroup, self.page, self.list, self.list, self.rubbish, self.rubbish, self.rubbish,
+            self.unknown,
         ]  # fmt: skip
         for number in range(requests):
             self.raw() if number % 500 == 499 else self.random.choice(actions)()
@@ -131,6 +132,10 @@ class Client:
             if self.random.random() < 0.5:
                 chosen = list(dict.fromkeys([*chosen, *(param.name for param in command.params if param.required)]))
             self.call(command.name, **{name: self.random.choice(_RUBBISH) for name in chosen})
+
+    def unknown(self) -> None:
+        """A command that is not there, ever another one: nothing of it may be kept."""
+        self.call(f"{self.random.choice(_COMMANDS).name}{self.random.randrange(10**9)}")
 
     def raw(self) -> None:
         """Bytes that are no request, or not all of one; the server may hang up at any time."""
