@@ -119,6 +119,22 @@ def test_the_rule_of_each_service_is_remembered() -> None:
             assert {walk.committed[-1].label >> shift & 0xFFFFFFFF} == right
 
 
+def test_the_narrowest_network_counts() -> None:
+    """What is allowed to it alone, and what to the network around it; to the rest of that only the latter."""
+    around = numbered(["172.16.0.0/12", *(f"10.{n}.0.0/16" for n in range(64, 96))], AWKWARD)
+    inside = tuple(replace(one, number=one.number + 1000) for one in numbered(many(50), Service(UDP, 1000, 60001)))
+    of = switch((*around, *inside))
+    for address, allowed in {
+        "172.16.7.7": {TCP, UDP},
+        "172.20.7.7": {TCP},
+        "10.70.7.7": {TCP},
+        "11.0.0.7": set[int](),
+    }.items():
+        for proto in (TCP, UDP):
+            for walk, _ in walks(of, address, proto, 2000):
+                assert bool(walk.sent) == (proto in allowed), (address, proto)
+
+
 def test_a_neighbour_is_not_around() -> None:
     """The address behind the last one of a network is outside of it."""
     rules = [rule(1, AWKWARD, "10.1.2.0/30"), rule(2, RANGES[1], "10.1.2.4/32")]
