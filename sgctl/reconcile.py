@@ -114,7 +114,7 @@ class Compiler:
         self._seen: Installed | None = None
         self._foreign = 0
 
-    def compile(self, units: Mapping[str, Unit]) -> Mapping[int, Flow]:
+    def compile(self, units: Mapping[str, Unit]) -> dict[int, Flow]:
         """The desired flows by cookie. The answer is the compiler's own: good until the next call.
 
         `units` must not change afterwards. Raises Unbuildable, after which it may be called again without that unit.

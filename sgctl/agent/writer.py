@@ -269,7 +269,7 @@ class Writer:
             world = replace(world, refused=dict(self._refused))
         self._refused = {owner: old for owner, old in self._refused.items() if owner not in decision.units}
         _log_changes(self.applied, decision)
-        self.applied = Applied(world, decision, dict(desired), todo.foreign, known.sequence, current)
+        self.applied = Applied(world, decision, desired.copy(), todo.foreign, known.sequence, current)
         self._metrics.observe(decision, len(desired), todo)
         self._metrics.installed.set(len(installed) - todo.foreign - (LEARNED_COOKIE in installed))
         if len(todo.adds) >= MANY:
@@ -277,7 +277,7 @@ class Writer:
         for listener in self._listeners:
             listener.set()
 
-    def _compile(self, decision: Decision) -> Mapping[int, Flow]:
+    def _compile(self, decision: Decision) -> dict[int, Flow]:
         bridge = decision.units.get("bridge")
         if not isinstance(bridge, Bridge):
             raise SgctlError("the switch refuses the flows that every bridge has")
