@@ -36,6 +36,8 @@ TCP_TWICE = 2
 RETURN_KIND = "back and forth"
 KINDS = {"live": 10, "two at once": 3, "given up": 3, RETURN_KIND: 3, "lost": 2}
 """How often each kind of move is chosen."""
+LOG_LINES = 200
+"""Lines of each manager's log that are shown when a promise was broken."""
 PLAIN, DOUBLE = 0.3, 0.2
 """What part of the moves nothing goes wrong in, and more than one thing."""
 
@@ -202,8 +204,18 @@ def soak(lab: Lab) -> Iterator[Soak]:
         try:
             yield found
             found.finish()
+        except (AssertionError, TimeoutError):
+            _print_logs(made)
+            raise
         finally:
             print(Outcome.HEAD, *found.outcomes, sep="\n")
+
+
+def _print_logs(fleet: Fleet) -> None:
+    """What all managers have said lately: what chance brings once in hundreds of moves does not come again."""
+    for manager in (fleet.control, fleet.relay, *fleet.managers.values()):
+        lines = manager.log.read_text().splitlines()[-LOG_LINES:]
+        print(f"--- {manager.log}", *lines, sep="\n", file=sys.stderr, flush=True)
 
 
 def main() -> int:
