@@ -8,18 +8,22 @@ peer who has opened the connection.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import sleep
 
 import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
 from devstack.lab import Lab, Network
-from devstack.lab.agent import Sniffer
+from devstack.lab.agent import Sniffer, Stream
 from devstack.lab.cloud import Cloud
 from devstack.lab.hypervisor import Hypervisor
 from devstack.lab.namespace import wait_for
 from tests.functional.moving import mobile, moving_cloud, settle
-from tests.functional.promised import WORLD, allow, expect
+from tests.functional.promised import WORLD, allow, expect, revoke, wait_in_force
+
+TRIES = 4.0
+"""Seconds in which TCP tries several times again."""
 
 
 @pytest.fixture
@@ -51,26 +55,40 @@ def keep_alive(of: Ether) -> Ether:
     return ends / TCP(sport=80, dport=of[TCP].sport, seq=of[TCP].ack - 1, ack=heard, flags="A", window=of[TCP].window)
 
 
-def test_it_goes_on_where_its_peer_is(cloud: Cloud, net: Network) -> None:
+def forgotten(cloud: Cloud) -> tuple[Stream, str]:
+    """A conversation that both switches have forgotten while its client is cut off, and of which the server has spoken.
+
+    Also returns how conntrack shows its entry, if the server's segment has made one.
+    """
     server, client = cloud.mobiles["server"], cloud.mobiles["client"]
-    home, away = cloud.hypervisors
     mine, theirs = client.vm.address(), server.vm.address()
     wait_for("allowed", lambda: client.vm.probe("tcp", theirs, 80) == "open")
     stream = client.vm.stream("tcp", theirs, 80)
     settle({"it": stream})
     sniffer = server.vm.sniff()
     settle({"it": stream}, answers=3)
-    client.wires.ip(f"link set {away.name} nomaster")
+    client.wires.ip(f"link set {cloud.hypervisors[1].name} nomaster")
     segment = last_segment(sniffer, mine)
-    for hypervisor in (home, away):
+    for hypervisor in cloud.hypervisors:
         conntrack(hypervisor, "dpctl/flush-conntrack")
     server.vm.send([bytes(keep_alive(segment))])
-    reversed_entry = f"tcp,orig=(src={theirs},dst={mine},sport=80,dport={segment[TCP].sport})"
-    wait_for("the answer seen first", lambda: reversed_entry in conntrack(home))
+    return stream, f"tcp,orig=(src={theirs},dst={mine},sport=80,dport={segment[TCP].sport})"
+
+
+def come(cloud: Cloud, home: Hypervisor) -> None:
+    """The client runs on the server's hypervisor, with nothing handed over."""
+    client = cloud.mobiles["client"]
     client.plug(home)
     cloud.wait_port(home, "client", "standby")
     client.run_on(home)
     cloud.wait_port(home, "client", "active")
+
+
+def test_it_goes_on_where_its_peer_is(cloud: Cloud, net: Network) -> None:
+    server, client, home = cloud.mobiles["server"], cloud.mobiles["client"], cloud.hypervisors[0]
+    stream, reversed_entry = forgotten(cloud)
+    wait_for("the answer seen first", lambda: reversed_entry in conntrack(home))
+    come(cloud, home)
     settle({"it": stream})
     assert stream.stop().error == ""
     (entry,) = [line for line in conntrack(home).splitlines() if line.startswith(reversed_entry)]
@@ -78,3 +96,25 @@ def test_it_goes_on_where_its_peer_is(cloud: Cloud, net: Network) -> None:
     net.none(server.vm, client.vm, "tcp/80")
     net.some(client.vm, server.vm, "tcp/80")
     expect(net)
+
+
+def test_it_does_not_if_no_rule_lets_either_begin_it(cloud: Cloud) -> None:
+    """The server may send nothing of its own, and the client's rule is gone; with a rule the same stream goes on."""
+    tenant, home = cloud.accounts["tenant"], cloud.hypervisors[0]
+    server, client = cloud.mobiles["server"].vm, cloud.mobiles["client"].vm
+    allow(tenant, "server", "udp/53", cidr=WORLD, egress=True)
+    wait_for("the server is shut in", lambda: server.probe("tcp", client.address(), 80) != "open")
+    stream, entry = forgotten(cloud)
+    (group,) = tenant.all("listSecurityGroups", "securitygroup", securitygroupname="server")
+    revoke(tenant, [str(rule["ruleid"]) for rule in group["ingressrule"]])
+    wait_in_force(cloud)
+    heard, sniffer = stream.report().received, server.sniff()
+    come(cloud, home)
+    sleep(TRIES)
+    arrived = [frame for frame in sniffer.frames() if TCP in Ether(frame)]
+    sniffer.stop()
+    assert (arrived, stream.report().received) == ([], heard)
+    assert entry not in conntrack(home)
+    allow(tenant, "server", "tcp/80", cidr=WORLD)
+    settle({"it": stream}, within=60)
+    assert stream.stop().error == ""
