@@ -60,14 +60,15 @@ class Intruders:
         return self._ended + sum(repeater.sent() for repeater in self._repeaters.values())
 
     @contextmanager
-    def without_clients(self) -> Iterator[None]:
-        """Meanwhile those do not try whose rules come back for a moment."""
-        for sender in FORMER:
+    def paused(self, *senders: str) -> Iterator[None]:
+        """Meanwhile these do not try; all, if none is named."""
+        chosen = senders or tuple(self._repeaters)
+        for sender in chosen:
             repeater = self._repeaters.pop(sender)
             self._ended += repeater.sent()
             repeater.stop()
         yield
-        self._repeaters |= {sender: self._repeat(sender) for sender in FORMER}
+        self._repeaters |= {sender: self._repeat(sender) for sender in chosen}
 
     def delivered(self, seen: Seen) -> list[str]:
         """What has arrived, in words."""

@@ -19,7 +19,7 @@ from devstack.lab.agent import Report
 from tests.faults.changes import Changes
 from tests.faults.fleet import MOVERS, Fleet, fleet
 from tests.faults.harness import TCP_BACKOFF
-from tests.faults.intruders import Intruders
+from tests.faults.intruders import FORMER, Intruders
 from tests.faults.journeys import Journey
 from tests.faults.scene import dice
 from tests.faults.strain import Strain
@@ -119,7 +119,7 @@ class Soak:
         if kind != "lost":
             self.ways.catch_up(remembered)
         if forgets:
-            with self.intruders.without_clients():
+            with self.intruders.paused(*FORMER):
                 self.ways.renew([way for way in self.ways if way.kept or kind == "lost"])
         return outcome
 

@@ -109,7 +109,9 @@ def test_kills_amid_writes_leave_all_or_nothing(server: DatabaseServer, database
         kill(server)
     killed.set()
     writer.join()
-    assert database.wait_insync(10)
+    eventually(lambda: server.pid not in {None, last})
+    with connected(server):
+        assert database.wait_insync(10)
     found = held(database)[Group].keys() - {WEB.id, DB.id}
     assert answered <= found <= answered | unsure
     assert len(found) % 2 == 0

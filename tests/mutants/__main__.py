@@ -29,8 +29,8 @@ TESTS = {
         "flows_handover", "flows_meters", "trace_packet", "flows_lint", "trace_worlds",
     ),
     "sgctl": (
-        "handover", "agent_arrivals", "policy_ports", "policy_rules", "reconcile", "policy_worlds", "policy_increments",
-        "trace_worlds", "flows_handover",
+        "handover", "agent_arrivals", "policy_ports", "policy_rules", "policy_allowances", "reconcile", "policy_worlds",
+        "policy_increments", "trace_worlds", "flows_handover",
     ),
 }  # fmt: skip
 SOURCES = ("flows", "sgctl", "tests", "setup.cfg")
