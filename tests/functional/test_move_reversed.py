@@ -42,10 +42,16 @@ def conntrack(hypervisor: Hypervisor, *command: str) -> str:
 
 
 def last_segment(sniffer: Sniffer, address: str) -> Ether:
-    """The last TCP segment that has come from there."""
-    frames = [Ether(frame) for frame in sniffer.frames()]
+    """The last TCP segment that has come from there, now that it is cut off."""
+
+    def segments() -> list[Ether]:
+        frames = [Ether(frame) for frame in sniffer.frames()]
+        return [one for one in frames if TCP in one and one[IP].src == address]
+
+    sleep(0.2)
+    found: list[Ether] = wait_for("a segment to be kept", segments)
     sniffer.stop()
-    return next(one for one in reversed(frames) if TCP in one and one[IP].src == address)
+    return found[-1]
 
 
 def keep_alive(of: Ether) -> Ether:
