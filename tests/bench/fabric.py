@@ -7,7 +7,7 @@ outside of the measured time.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -25,7 +25,7 @@ class Restart:
     parts: dict[str, float] = field(default_factory=dict)
 
 
-class Fabric(ABC, Hypervisor):
+class Fabric(Hypervisor):
     """Security groups on a hypervisor.
 
     quiet: seconds without a change of flows after which an event is over.  agent: its process on the hypervisor.

@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +25,7 @@ PATIENCE = 60.0
 H = TypeVar("H", bound="Hypervisor")
 
 
-class Hypervisor:
+class Hypervisor(ABC):
     """The switch and its bridge run from `__enter__` to `__exit__`; `directory` is for everybody's files."""
 
     def __init__(self) -> None:
@@ -48,9 +49,9 @@ class Hypervisor:
     def __exit__(self, *exc: object) -> None:
         self._stack.__exit__(*exc)  # type: ignore[arg-type]
 
+    @abstractmethod
     def begin(self, stack: ExitStack) -> None:
         """Start what belongs to the switch and the cloud, but not the agent."""
-        raise NotImplementedError
 
     def callback(self, stop: object) -> None:
         """Have something done at the end."""

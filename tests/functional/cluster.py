@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests of addresses that VMs share have in common: the addresses, who is promised them, and announcements."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 
@@ -34,8 +37,17 @@ class Promises:
         self.cloud.admin.call("removeAllowedAddressFromNic", id=self.ids.pop((machine.nic, address)))
 
 
+@contextmanager
+def promising(cloud: Cloud) -> Iterator[Promises]:
+    """Promises that are all taken back in the end."""
+    promises = Promises(cloud)
+    yield promises
+    for id in promises.ids.values():
+        cloud.admin.call("removeAllowedAddressFromNic", id=id)
+
+
 def announcements(mac: str) -> list[bytes]:
     """Who has the cluster's addresses says so."""
     arp = Ether(src=mac, dst=BROADCAST) / ARP(op=1, hwsrc=mac, psrc=CLUSTER[4], pdst=CLUSTER[4])
-    advert = Ether(src=mac, dst="33:33:00:00:00:01") / IPv6(src=CLUSTER[6], dst="ff02::1", hlim=255)
+    advert = Ether(src=mac, dst=ALL_NODES) / IPv6(src=CLUSTER[6], dst="ff02::1", hlim=255)
     return [bytes(arp), bytes(advert / ICMPv6ND_NA(tgt=CLUSTER[6], R=0, S=0, O=1) / ICMPv6NDOptDstLLAddr(lladdr=mac))]

@@ -19,7 +19,7 @@ from devstack.lab import VM, Lab, Network
 from devstack.lab.cloud import Cloud, Machine
 from devstack.lab.namespace import wait_for
 from devstack.lab.segment import skip_duplicate_detection, wire
-from tests.functional.cluster import CLUSTER, LENGTH, Promises, announcements
+from tests.functional.cluster import CLUSTER, LENGTH, Promises, announcements, promising
 from tests.functional.promised import BOTH, allow, boot, goes_on, order, promised_cloud
 from tests.functional.test_promise_migration import Wanderer
 
@@ -49,10 +49,8 @@ def cloud(module_lab: Lab) -> Iterator[Cloud]:
 
 @pytest.fixture
 def promises(cloud: Cloud) -> Iterator[Promises]:
-    promises = Promises(cloud)
-    yield promises
-    for id in promises.ids.values():
-        cloud.admin.call("removeAllowedAddressFromNic", id=id)
+    with promising(cloud) as promises:
+        yield promises
 
 
 class Cluster:

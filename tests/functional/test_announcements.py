@@ -14,7 +14,7 @@ from devstack.lab import Lab
 from devstack.lab.agent import Sniffer
 from devstack.lab.cloud import Cloud, Machine, Order
 from devstack.lab.namespace import wait_for
-from tests.functional.cluster import ALL_NODES, BROADCAST, CLUSTER, LENGTH, Promises, announcements
+from tests.functional.cluster import ALL_NODES, BROADCAST, CLUSTER, LENGTH, Promises, announcements, promising
 from tests.functional.promised import allow, boot, check_recompute, goes_on
 
 pytestmark = pytest.mark.usefixtures("in_force")
@@ -51,10 +51,8 @@ def cloud(module_lab: Lab) -> Iterator[Cloud]:
 
 @pytest.fixture
 def promises(cloud: Cloud) -> Iterator[Promises]:
-    promises = Promises(cloud)
-    yield promises
-    for id in promises.ids.values():
-        cloud.admin.call("removeAllowedAddressFromNic", id=id)
+    with promising(cloud) as promises:
+        yield promises
 
 
 @pytest.fixture
