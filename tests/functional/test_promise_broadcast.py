@@ -10,7 +10,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from devstack.lab import Lab
+from devstack.lab import Hypervisor, Lab
 from devstack.lab.cloud import Cloud
 from devstack.lab.namespace import wait_for
 from tests.functional.promised import BOTH
@@ -124,6 +124,26 @@ def test_a_promiscuous_nic_sees_nothing_of_its_neighbours(scene: Scene) -> None:
     assert [frame for frame in map(Ether, other.frames()) if concerns(frame, alice)] != []
     listener.stop()
     other.stop()
+
+
+def test_no_mac_is_learned(scene: Scene) -> None:
+    """So none is forgotten, or crowded out, and nobody is flooded until it is learned again. What the switches have
+    learned before they had an agent is left out."""
+    for hypervisor in scene.cloud.hypervisors:
+        addresses(hypervisor, "fdb/flush")
+    for version in BOTH:
+        for peer in (scene.alice, scene.bob, scene.stray):
+            assert scene.mallory.vm.ping(peer.vm.address(version))
+            assert peer.vm.ping(scene.gateway[BOTH.index(version)])
+    scene.alice.vm.dhcp()
+    for hypervisor in scene.cloud.hypervisors:
+        assert addresses(hypervisor, "fdb/show") == []
+
+
+def addresses(hypervisor: Hypervisor, command: str) -> list[str]:
+    """What a command about learned MACs answers, without its first line."""
+    control = str(hypervisor.directory / "ovs-vswitchd.ctl")
+    return hypervisor.appctl("-t", control, command, "br-int").splitlines()[1:]
 
 
 def concerns(frame: Ether, host: Host) -> bool:
