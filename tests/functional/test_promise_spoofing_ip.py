@@ -155,29 +155,29 @@ def detours(mallory: Host, alice: Host, bob: Host) -> Iterator[tuple[str, Frame]
             yield f"{what} behind {name} options", mallory.head6(alice) / options / payload
 
 
-def odd_frames(mallory: Host, to: Host | str) -> Iterator[tuple[str, Frame]]:
+def odd_frames(sender: Host, to: Host | str) -> Iterator[tuple[str, Frame]]:
     """Honest packets in frames that are not plain, and frames of other protocols."""
     mac = to if isinstance(to, str) else to.mac
     target = "10.1.0.255" if isinstance(to, str) else to.ip
     target6 = "ff02::1" if isinstance(to, str) else to.ip6
     payloads: dict[str, tuple[int, Packet]] = {
-        "IPv4": (0x0800, IP(src=mallory.ip, dst=target) / ECHO),
-        "IPv6": (0x86DD, IPv6(src=mallory.ip6, dst=target6) / ECHO),
-        "ARP": (0x0806, ARP(op=1, hwsrc=mallory.mac, psrc=mallory.ip, pdst=target)),
+        "IPv4": (0x0800, IP(src=sender.ip, dst=target) / ECHO),
+        "IPv6": (0x86DD, IPv6(src=sender.ip6, dst=target6) / ECHO),
+        "ARP": (0x0806, ARP(op=1, hwsrc=sender.mac, psrc=sender.ip, pdst=target)),
     }
     for name, (kind, payload) in payloads.items():
         for vlan in (0, 1, 100, 4095):
-            yield f"802.1Q {vlan}, {name}", mallory.ether(mac) / Dot1Q(vlan=vlan, type=kind) / payload
-            yield f"802.1ad {vlan}, {name}", mallory.ether(mac, 0x88A8) / Dot1AD(vlan=vlan, type=kind) / payload
-        yield f"priority tag, {name}", mallory.ether(mac) / Dot1Q(vlan=0, prio=7, type=kind) / payload
-        yield f"VLAN 0 twice, {name}", mallory.ether(mac) / Dot1Q(vlan=0) / Dot1Q(vlan=0, type=kind) / payload
-        yield f"QinQ, {name}", mallory.ether(mac, 0x88A8) / Dot1AD(vlan=5) / Dot1Q(vlan=6, type=kind) / payload
-        yield f"old QinQ, {name}", mallory.ether(mac, 0x9100) / Dot1Q(vlan=6, type=kind) / payload
-        yield f"MPLS, {name}", mallory.ether(mac, 0x8847) / (b"\x00\x01\x01\xff" + bytes(payload))
-        yield f"LLC without SNAP, {name}", Dot3(src=mallory.mac, dst=mac) / LLC(dsap=6, ssap=6, ctrl=3) / payload
-        yield f"PPPoE, {name}", mallory.ether(mac) / PPPoE(sessionid=1) / PPP() / payload
-        yield f"802.1Q in SNAP, {name}", snap(mallory, mac, 0x8100, bytes(Dot1Q(vlan=0, type=kind) / payload))
-    yield "PPPoE discovery", mallory.ether(mac) / PPPoED()
+            yield f"802.1Q {vlan}, {name}", sender.ether(mac) / Dot1Q(vlan=vlan, type=kind) / payload
+            yield f"802.1ad {vlan}, {name}", sender.ether(mac, 0x88A8) / Dot1AD(vlan=vlan, type=kind) / payload
+        yield f"priority tag, {name}", sender.ether(mac) / Dot1Q(vlan=0, prio=7, type=kind) / payload
+        yield f"VLAN 0 twice, {name}", sender.ether(mac) / Dot1Q(vlan=0) / Dot1Q(vlan=0, type=kind) / payload
+        yield f"QinQ, {name}", sender.ether(mac, 0x88A8) / Dot1AD(vlan=5) / Dot1Q(vlan=6, type=kind) / payload
+        yield f"old QinQ, {name}", sender.ether(mac, 0x9100) / Dot1Q(vlan=6, type=kind) / payload
+        yield f"MPLS, {name}", sender.ether(mac, 0x8847) / (b"\x00\x01\x01\xff" + bytes(payload))
+        yield f"LLC without SNAP, {name}", Dot3(src=sender.mac, dst=mac) / LLC(dsap=6, ssap=6, ctrl=3) / payload
+        yield f"PPPoE, {name}", sender.ether(mac) / PPPoE(sessionid=1) / PPP() / payload
+        yield f"802.1Q in SNAP, {name}", snap(sender, mac, 0x8100, bytes(Dot1Q(vlan=0, type=kind) / payload))
+    yield "PPPoE discovery", sender.ether(mac) / PPPoED()
     for kind in (
         0x0801,
         0x0842,
@@ -193,8 +193,8 @@ def odd_frames(mallory: Host, to: Host | str) -> Iterator[tuple[str, Frame]]:
         0x8906,
         0x9000,
     ):
-        yield f"ethertype {kind:#06x}", mallory.ether(mac, kind) / (b"odd" * 20)
-    yield "MACsec", mallory.ether(mac, 0x88E5) / (b"\0" * 40)
+        yield f"ethertype {kind:#06x}", sender.ether(mac, kind) / (b"odd" * 20)
+    yield "MACsec", sender.ether(mac, 0x88E5) / (b"\0" * 40)
 
 
 def snap(sender: Host, mac: str, kind: int, payload: bytes) -> Packet:
@@ -202,9 +202,10 @@ def snap(sender: Host, mac: str, kind: int, payload: bytes) -> Packet:
 
 
 def test_tagged_and_odd_frames_reach_nobody(scene: Scene) -> None:
-    mallory = scene.mallory
-    for to in (scene.alice, scene.bob, BROADCAST):
-        assert scene.arrivals(mallory, dict(odd_frames(mallory, to))) == {}
+    """Neither a VM's nor, at a VM, the wire's."""
+    for sender in (scene.mallory, scene.stray):
+        for to in (scene.alice, scene.bob, BROADCAST):
+            assert scene.arrivals(sender, dict(odd_frames(sender, to))) == {}
 
 
 def test_frames_for_bridges_reach_nobody(scene: Scene) -> None:
@@ -237,6 +238,13 @@ def test_snap_is_guarded_like_plain_frames(scene: Scene) -> None:
         )
     }
     assert scene.arrivals(mallory, frames) == {}
+    stray = scene.stray
+    claims: dict[str, Frame] = {
+        "IPv4 of mallory": snap(stray, alice.mac, 0x0800, bytes(IP(src=mallory.ip, dst=alice.ip) / ECHO)),
+        "IPv6 of mallory": snap(stray, alice.mac, 0x86DD, bytes(IPv6(src=mallory.ip6, dst=alice.ip6) / ECHO)),
+        "ARP of mallory": snap(stray, alice.mac, 0x0806, bytes(ARP(op=2, hwsrc=stray.mac, psrc=mallory.ip))),
+    }
+    assert scene.arrivals(stray, claims) == {}
 
 
 def test_the_wire_cannot_be_a_vm_of_this_hypervisor(scene: Scene) -> None:
