@@ -12,8 +12,23 @@ import pytest
 from flows.inputs import Policy, Rule, Service
 from flows.packet import End, Packet
 from tests.functional.dummyswitch import DummySwitch, sent_by
-from tests.unit.flow_cast import client, client6, server, server6, stranger, stranger6
-from tests.unit.flow_world import CLIENT, SERVER, UNITS, UPLINK, WEB, flows_of
+from tests.unit.flow_cast import (
+    ALL_NODES,
+    ALL_ROUTERS,
+    MLD_GROUP,
+    ROUTER_MAC,
+    at,
+    client,
+    client6,
+    link,
+    nobody6,
+    router_link,
+    server,
+    server6,
+    stranger,
+    stranger6,
+)
+from tests.unit.flow_world import CLIENT, FANOUTS, SERVER, UNITS, UPLINK, WEB, flows_of
 
 pytestmark = pytest.mark.functional
 ANYTHING = tuple(Rule(number, Service(), ip_network(net)) for number, net in ((1, "0.0.0.0/0"), (2, "::/0")))
@@ -61,3 +76,35 @@ def test_only_questions_begin_anything(real: DummySwitch, version: int, ttl: int
     assert passing(real, near, far, CLIENT.number, ttl=ttl) == {(kind, SERVER.number) for kind in asked}
     assert passing(real, near, outside, CLIENT.number, ttl=ttl) == {(kind, UPLINK) for kind in asked}
     assert passing(real, outside, far, UPLINK, ttl=ttl) == {(kind, SERVER.number) for kind in asked}
+
+
+GROUPS = {"nodes": at(*ALL_NODES), "routers": at(*ALL_ROUTERS), "listeners": at(*MLD_GROUP)}
+RS, RA, REPORTS = 133, 134, (131, 132, 143)
+#: By sender: the group, the type and the hop limit of what passes, for whom.
+TO_WIRE = (UPLINK,)
+REPORTED = {(name, kind, ttl): TO_WIRE for name in GROUPS for kind in REPORTS for ttl in (1, 255)}
+FROM_LINK = {**REPORTED, ("routers", RS, 255): TO_WIRE}
+ADVERTISED = {(name, RA, 255): tuple(port for one in FANOUTS for port in one.ports) for name in GROUPS}
+MANY: dict[str, tuple[End, int, dict[tuple[str, int, int], tuple[int, ...]]]] = {
+    "a VM's address": (client6, CLIENT.number, {}),
+    "a VM's link-local address": (link(CLIENT), CLIENT.number, FROM_LINK),
+    "a VM without address": (nobody6, CLIENT.number, FROM_LINK),
+    "another VM's link-local address": (at(CLIENT.mac, str(link(SERVER).ip)), CLIENT.number, {}),
+    "a machine on the wire": (stranger6, UPLINK, {}),
+    "a router": (router_link, UPLINK, ADVERTISED),
+    "nobody on the wire": (at(ROUTER_MAC, "::"), UPLINK, {}),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_many_hear_routers_only(real: DummySwitch, name: str) -> None:
+    """Each type, to groups of the link: VMs hear advertisements of routers alone, and the wire what VMs may say."""
+    source, port, expected = MANY[name]
+    found: dict[tuple[str, int, int], tuple[int, ...]] = {}
+    for group, to in GROUPS.items():
+        for kind in range(256):
+            for ttl in (1, 255):
+                real.send(message(source, to, kind, ttl), port)
+                if outs := tuple(out for out, _ in sent_by(real)):
+                    found[group, kind, ttl] = outs
+    assert found == expected
