@@ -11,22 +11,43 @@ from __future__ import annotations
 import random
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
 
 import pytest
 
 from flows import frames
-from flows.packet import Packet
+from flows.packet import End, Packet
 from flows.trace import Switch
 from tests.functional.dummyswitch import DummySwitch, sent_by, sent_in
 from tests.functional.test_trace_pipeline import FLOWS, IN_PORTS, connection, service, way_in
+from tests.unit.flow_cast import (
+    ROUTER_MAC,
+    client,
+    client6,
+    dhcp,
+    dhcp6,
+    nagios,
+    nagios6,
+    partner,
+    partner6,
+    router_link,
+    server,
+    server6,
+)
 from tests.unit.flow_world import CLIENT, SERVER
 
 ETHERNET, IPV4, IPV6, ICMPV6, ND_TARGET = 14, 0x0800, 0x86DD, 58, 62
 CRAFTED = 1500
 DHCP = re.compile(r"udp_(src|dst)=(67|68|546|547)\b")
-MOST_MASKS = 80
-"""Ways in which the switch may look at one VM's packets, whatever it sends."""
+MOST_MASKS, PER_LENGTH = 80, {4: 3, 6: 6}
+"""Ways in which the switch may look at one VM's packets, if they are random; and for each length of a prefix.
+
+IPv6 has more, since some types of ICMPv6 are services and each of their bits may tell one from the others.
+"""
+QUEUE = 50
+"""So many frames a port takes before the switch has looked at one."""
+KNOWN = {4: (server, dhcp, nagios, partner), 6: (server6, dhcp6, nagios6, partner6, router_link)}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +62,8 @@ def real() -> Iterator[DummySwitch]:
 def odd(rng: random.Random, frame: bytes) -> bytes:
     """A frame that differs in one field from one that is decided about before or after it."""
     data, kind = bytearray(frame), int.from_bytes(frame[12:14], "big")
+    if kind in (IPV4, IPV6) and rng.random() < 0.2:
+        return frame + bytes(rng.choice((1, 255, 256, 600)))
     if kind == IPV6:
         at, value = rng.choice(((6, 0), (6, 59), (6, rng.randrange(256)), (7, rng.randrange(256)), (1, 0xFF)))
         data[ETHERNET + at] = value
@@ -86,30 +109,83 @@ def masks(real: DummySwitch) -> set[str]:
     """In which ways the cached decisions look at packets: their fields with masks, without values."""
     lines = real.control("dpctl/dump-flows", "-m").splitlines()
     flows = (line.partition(" packets:")[0] for line in lines if "actions:" in line)
-    return {re.sub(r"(?<=[=(])[^=(),/]+(?=[,/)])", "", flow.partition("recirc_id")[2]) for flow in flows}
+    return {_mask(flow.partition("recirc_id")[2]) for flow in flows}
 
 
-def crafted(rng: random.Random) -> Packet:
+def _mask(flow: str) -> str:
+    """Whose fields that nobody has looked at are left out; all protocols have their ports in the same place."""
+    text = re.sub(r"(?<=[=(])[^=(),/]+(?=[,/)])", "", flow)
+    text = re.sub(r"(\w+=|\()/(?:0x0|0|::|0\.0\.0\.0)(?=[,)])", lambda found: "(" if found[1] == "(" else "", text)
+    text = re.sub(r"\b(?:tcp|udp|sctp)\(", "ports(", text)
+    return re.sub(r"\w+\(,*\),?", "", text)
+
+
+def crafted(rng: random.Random, version: int) -> Packet:
     """Anything from the client's own address, to anywhere."""
+    data = bytearray(SERVER.mac.to_bytes(6, "big") + CLIENT.mac.to_bytes(6, "big"))
+    data += _crafted6(rng) if version == 6 else _crafted4(rng)
+    return Packet.parse(bytes(data))
+
+
+def _crafted4(rng: random.Random) -> bytes:
     near, far = CLIENT.addresses[0], rng.choice((SERVER.addresses[0].packed, rng.randbytes(4)))
     proto = rng.choice((1, 6, 17, 132, 47, rng.randrange(256)))
     payload = rng.randbytes(rng.choice((0, 4, 8, 24)))
     fragment = rng.choice((0, 0, 0, 0x2000, 0x2000 | rng.randrange(1, 100), rng.randrange(1, 100)))
     head = struct.pack("!BBHHHBBH", 0x45, rng.randrange(256), 20 + len(payload), rng.randrange(65536), fragment,
                        rng.randrange(1, 256), proto, 0)  # fmt: skip
-    data = bytearray(SERVER.mac.to_bytes(6, "big") + CLIENT.mac.to_bytes(6, "big") + struct.pack("!H", IPV4))
-    data += head + near.packed + far + payload
-    _sum(data)
-    return Packet.parse(bytes(data))
+    head = bytearray(head + near.packed + far)
+    struct.pack_into("!H", head, 10, frames.checksum(bytes(head)))
+    return struct.pack("!H", IPV4) + head + payload
 
 
-def test_a_guest_cannot_blow_up_the_cache(real: DummySwitch) -> None:
-    rng = random.Random(25076)
+def _crafted6(rng: random.Random) -> bytes:
+    near = CLIENT.addresses[1]
+    far = rng.choice((SERVER.addresses[2].packed, rng.randbytes(16), bytes.fromhex("ff02") + rng.randbytes(14)))
+    proto = rng.choice((6, 17, 58, 132, 47, 59, rng.randrange(256)))
+    payload = rng.randbytes(rng.choice((0, 4, 8, 24, 40)))
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        kind = rng.choice((0, 43, 44, 60))
+        payload = bytes((proto, 0)) + rng.randbytes(6) + payload
+        proto = kind
+    words = 6 << 28 | rng.randrange(1 << 28)
+    head = struct.pack("!IHBB", words, len(payload), proto, rng.choice((1, 64, 255, rng.randrange(256))))
+    return struct.pack("!H", IPV6) + head + near.packed + far + payload
+
+
+def looked_at(real: DummySwitch, packets: Iterable[Packet]) -> set[str]:
+    """The ways in which the switch has looked at what the client sends."""
     real.load(FLOWS)
     real.control("revalidator/purge")
-    for number in range(CRAFTED):
-        real.receive(crafted(rng).frame, CLIENT.number)
-        if number % 50 == 49:
+    for number, packet in enumerate(packets, 1):
+        real.receive(packet.frame, CLIENT.number)
+        if number % QUEUE == 0:
             real.sent()
-    seen = masks(real)
+    real.sent()
+    return masks(real)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_guest_cannot_blow_up_the_cache(real: DummySwitch, version: int) -> None:
+    rng = random.Random(25076)
+    seen = looked_at(real, (crafted(rng, version) for _ in range(CRAFTED)))
     assert 1 < len(seen) <= MOST_MASKS, len(seen)
+
+
+def kin(rng: random.Random, version: int) -> Iterator[Packet]:
+    """To addresses that have ever more bits in common with those that the switch knows."""
+    near = client if version == 4 else client6
+    for known in KNOWN[version]:
+        for bit in range(known.ip.max_prefixlen):
+            far = End(rng.choice((SERVER.mac, ROUTER_MAC)), ip_address(int(known.ip) ^ 1 << bit))
+            yield Packet.udp(near, far, rng.randrange(65536))
+            yield Packet.tcp(near, far, rng.randrange(65536), flags="A")
+            yield Packet.icmp(near, far, rng.randrange(256), ttl=rng.choice((1, 64, 255)))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_guest_that_knows_all_prefixes_makes_a_few_ways_for_each_length(real: DummySwitch, version: int) -> None:
+    """Its own address is looked at as a whole, so nothing multiplies with the lengths of prefixes of the other's."""
+    lengths = KNOWN[version][0].ip.max_prefixlen
+    seen = looked_at(real, kin(random.Random(25076), version))
+    assert lengths // 4 < len(seen) <= lengths * PER_LENGTH[version], len(seen)
