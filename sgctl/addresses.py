@@ -11,6 +11,8 @@ from itertools import chain
 
 from flows.inputs import Allowed, Block, Ip, Network
 
+SHORTEST = {4: 16, 6: 48}
+"""The shortest prefix of a network that may be promised: all in it count as members of the NIC's groups."""
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 
 
@@ -34,7 +36,7 @@ def parse_address(text: str) -> Ip | None:
 
 @lru_cache(maxsize=1 << 16)
 def parse_block(text: str) -> Block | None:
-    """An address, or a network of which VMs may have addresses; None if the text is neither."""
+    """An address, or a network of which VMs may have addresses; None if the text is neither, or too much for a VM."""
     if "/" not in text:
         return parse_address(text)
     try:
@@ -42,7 +44,8 @@ def parse_block(text: str) -> Block | None:
     except ValueError:
         return None
     first, last = network.network_address, network.broadcast_address
-    return network if parse_address(str(first)) and parse_address(str(last)) and network.prefixlen else None
+    usable = parse_address(str(first)) and parse_address(str(last))
+    return network if usable and network.prefixlen >= SHORTEST[network.version] else None
 
 
 def promised(texts: Iterable[str], own: Collection[Ip], own_mac: int) -> tuple[tuple[Allowed, ...], list[str]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_network
 
-from sgctl.addresses import block_text, parse_block
+from sgctl.addresses import SHORTEST, block_text, parse_block
 from sgctl.api.allocate import not_assigned, reserved, spans, unicast_mac
 from sgctl.api.command import Call
 from sgctl.api.errors import ApiError, Code, invalid
@@ -21,8 +21,6 @@ from sgctl.model import Address, Allowance, Nic, Pod
 from sgctl.rules import RuleError, network
 from sgctl.store import Absent
 
-SHORTEST = {4: 16, 6: 48}
-"""The shortest prefix of a network that may be promised: all in it count as members of the NIC's groups."""
 _KIND = "allowed address"
 _VRRP = ("00:00:5e:00:01:", "00:00:5e:00:02:")
 

@@ -59,6 +59,9 @@ def test_a_promise_reaches_its_port_only() -> None:
         allowance("web1", "10.9.0.1/24"),
         allowance("web1", "0.0.0.0/0"),
         allowance("web1", "::/0"),
+        allowance("web1", "128.0.0.0/1"),
+        allowance("web1", "10.8.0.0/15"),
+        allowance("web1", "2001:db8::/47"),
         allowance("web1", "224.0.0.5"),
         allowance("web1", "127.0.0.0/24"),
         allowance("web1", "10.1.0.60", mac="01:00:00:00:00:01"),
@@ -145,11 +148,15 @@ def test_what_two_claim_one_has(one: Allowance, other: Allowance, lost: str) -> 
         assert of["tap2"].reason == f"{lost} belongs to port tap1"
 
 
+WIDE = ("0.0.0.0/0", "128.0.0.0/1", "10.8.0.0/15", "::/0", "2001:db8::/47")
+"""So much is nobody's: as members these would open whole groups to the world."""
+
+
 def test_a_network_is_a_peer() -> None:
     of = replace(
         PAIR,
         rules=(peer_rule("from web", "web", "web"),),
-        members=(*PAIR.members, member("web", "web1", "10.9.0.0/24"), member("web", "web1", "10.9.x")),
+        members=(*PAIR.members, *(member("web", "web1", text) for text in ("10.9.0.0/24", "10.9.x", *WIDE))),
     )
     peers = [unit for unit in decide(of).units.values() if isinstance(unit, Peer)]
     assert {block_text(peer.address) for peer in peers} == {"10.1.0.11", "10.1.0.12", "10.9.0.0/24"}
