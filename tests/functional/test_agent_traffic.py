@@ -14,6 +14,7 @@ from devstack.lab import VM, Lab
 from devstack.lab.cloud import Cloud, Machine, Order
 from devstack.lab.namespace import wait_for
 from devstack.lab.vm import PROBE_TIMEOUT
+from sgctl.openflow.conntrack import MOST_FRAGMENTS
 
 FOREIGN = "cookie=0xbeef, table=250, priority=7 actions=drop"
 GAP = 0.25
@@ -131,6 +132,23 @@ def test_a_port_plugged_while_the_agent_is_away_stays_closed(cloud: Cloud) -> No
     manager.wait_ready()
     wait_for("the late VM to be reachable", lambda: vm(cloud, "near").ping(address))
     cloud.machines["late"] = machine
+
+
+def test_what_the_datapath_is_told_is_told_again_after_a_restart(cloud: Cloud) -> None:
+    """ovs-vswitchd keeps neither the bound of the zone nor how many fragments it may hold."""
+    hypervisor = cloud.hypervisors[1]
+
+    def told() -> tuple[list[str], list[str]]:
+        control, datapath = ("-t", str(hypervisor.directory / "ovs-vswitchd.ctl")), "netdev@ovs-netdev"
+        limits = hypervisor.appctl(*control, "dpctl/ct-get-limits", datapath, "zone=1")
+        fragments = hypervisor.appctl(*control, "dpctl/ipf-get-status", datapath)
+        return re.findall(r"zone=1,limit=(\d+)", limits), re.findall(r"max num frags \(v4/v6\): (\d+)", fragments)
+
+    before = told()
+    assert before == (["1000000"], [str(MOST_FRAGMENTS)])
+    hypervisor.restart_vswitchd()
+    wait_for("the same again", lambda: told() == before)
+    wait_for("the VM to be reachable", lambda: vm(cloud, "near").ping(vm(cloud, "far").address()))
 
 
 def test_forgotten_connections_of_a_port_that_is_gone(cloud: Cloud) -> None:
