@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -69,6 +70,35 @@ def test_a_port_replaced_in_one_transaction_keeps_no_rights(rig: Rig, agent: Man
     )  # fmt: skip
     agent.wait_state("tap5", "closed", "no external_ids:iface-id")
     assert "in_port=5" not in rig.sandbox.ofctl("dump-flows", BRIDGE, "table=0")
+
+
+def test_a_port_replaced_in_one_transaction_has_its_rights_under_its_new_number(rig: Rig, agent: Manager) -> None:
+    """Gone and back within what the agent learns at once: the same NIC at the same name, and at another."""
+    for name, number in (("tap5", 8), ("tap9", 9)):
+        (old,) = [port for port in agent.ports() if port.startswith("tap")]
+        rig.sandbox.vsctl(
+            "del-port", BRIDGE, old, "--", "add-port", BRIDGE, name,
+            "--", "set", "Interface", name, "type=dummy", f"ofport_request={number}",
+            f"external_ids:iface-id={uid('web1')}",
+        )  # fmt: skip
+        eventually(lambda name=name, number=number: agent.ports().get(name, {}).get("ofport") == number)
+        agent.wait_state(name, "active")
+        taken = re.findall(r"in_port=(\d+),dl_src", rig.sandbox.ofctl("dump-flows", BRIDGE, "table=0", "--no-names"))
+        assert set(taken) == {str(number)}
+    assert_as_new(rig, agent)
+
+
+def test_a_port_whose_device_fails_before_it_goes_leaves_nothing(rig: Rig, agent: Manager) -> None:
+    """Its number becomes -1 first."""
+    before = rig.cookies()
+    agent.wait_state(rig.plug("web2", 6, mac_of(2)), "active")
+    rig.sandbox.vsctl("set", "Interface", "tap6", "type=no-such-type")
+    agent.wait_state("tap6", "closed")
+    eventually(lambda: rig.cookies() == before)
+    rig.sandbox.vsctl("del-port", BRIDGE, "tap6")
+    rig.wait_nic("web2", "", "")
+    assert rig.cookies() == before
+    assert_as_new(rig, agent)
 
 
 def test_two_ports_that_swap_their_nics(rig: Rig, agent: Manager) -> None:
