@@ -121,8 +121,14 @@ def test_without_a_switch_there_is_an_error_at_once(sandbox: Sandbox, switch: Re
         switch.apply(FLOWS)
 
 
-def test_another_bridge_is_refused(sandbox: Sandbox, switch: Remote) -> None:
-    sandbox.add_bridge("br1", controller=switch.target)
+@pytest.mark.parametrize("twin", [False, True], ids=["with its own id", "with the same id"])
+def test_another_bridge_is_refused(sandbox: Sandbox, switch: Remote, twin: bool) -> None:
+    sandbox.add_bridge("br1")
+    if twin:
+        number = sandbox.vsctl("get", "Bridge", "br0", "datapath_id")
+        sandbox.vsctl("set", "Bridge", "br1", f"other_config:datapath-id={number}")
+        eventually(lambda: sandbox.vsctl("get", "Bridge", "br1", "datapath_id") == number)
+    sandbox.vsctl("set-controller", "br1", switch.target)
     eventually(lambda: "refused bridge br1" in switch.output())
     switch.apply(FLOWS[:1])
     assert held(sandbox) == 1
