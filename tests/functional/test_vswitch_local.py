@@ -17,6 +17,7 @@ import pytest
 
 from sgctl.localport import LocalPort, VSwitch
 from sgctl.vswitch import BridgeSettings, LocalSwitch, VSwitchError
+from sgctl.vswitch.bridge import IN_BAND
 from tests.functional.vswitch_sandbox import Sandbox, eventually
 
 pytestmark = pytest.mark.functional
@@ -156,6 +157,25 @@ def test_prepare_sets_what_differs_once(sandbox: Sandbox, watch: Watch) -> None:
     changed = BridgeSettings(controller="tcp:127.0.0.1:16654", tables={0: "FIRST"})
     assert watch.local.prepare(changed)
     assert sandbox.vsctl("get-controller", "br0") == changed.controller
+
+
+def test_it_is_never_controlled_before_it_is_secure(sandbox: Sandbox, watch: Watch) -> None:
+    """Nor with hidden flows that let the controller's traffic pass: all of that is one transaction."""
+    sandbox.vsctl("set", "Bridge", "br0", "fail_mode=[]", "--", "remove", "Bridge", "br0", "other_config", IN_BAND)
+    columns = ("controller", "fail_mode", "other_config")
+    command = ["ovsdb-client", "--format=json", "monitor", sandbox.connection, "Bridge", ",".join(columns)]
+    with subprocess.Popen(command, env=sandbox.env, stdout=subprocess.PIPE, text=True) as monitor:
+        assert monitor.stdout
+        first = json.loads(monitor.stdout.readline())
+        watch.local.prepare(SETTINGS)
+        seen = [first]
+        while not dict(zip(seen[-1]["headings"], seen[-1]["data"][-1], strict=True))["controller"][1]:
+            seen.append(json.loads(monitor.stdout.readline()))
+        monitor.terminate()
+    assert len(seen) > 1
+    now = dict(zip(seen[-1]["headings"], seen[-1]["data"][-1], strict=True))
+    assert now["fail_mode"] == "secure"
+    assert [IN_BAND, "true"] in now["other_config"][1]
 
 
 def named_tables(sandbox: Sandbox) -> str:
