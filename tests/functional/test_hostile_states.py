@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from flows.packet import End, Packet
-from tests.functional.dummyswitch import DummySwitch, sent_by
+from tests.functional.dummyswitch import BRIDGE, DummySwitch, sent_by
 from tests.unit.flow_cast import client, client6, server, server6, stranger, stranger6
 from tests.unit.flow_world import CLIENT, SERVER, UPLINK, flows_of
 
@@ -61,6 +63,35 @@ def test_the_reply_to_a_refused_segment_is_refused(real: DummySwitch, version: i
     opening = segment(far, near, 7777, "S", CLOSED)
     assert ports(real, opening, SERVER.number) == []
     assert ports(real, segment(near, far, CLOSED, flags, 7777), CLIENT.number) == []
+
+
+def decided(real: DummySwitch, packet: Packet, port: int, brought: str) -> list[str]:
+    """What the switch does with a packet that comes with a conntrack state, if it is new in our zone; step by step."""
+    told = real.control("ofproto/trace", "--ct-next", "trk,new", BRIDGE, f"in_port={port},{packet},{brought}")
+    return [re.sub(r"\(0x\w+\)", "", one) for one in re.findall(r"^Datapath actions: (.*)$", told, re.MULTILINE)]
+
+
+def outputs(steps: list[str]) -> list[str]:
+    """The ports that the last step sends to."""
+    return [word for word in steps[-1].split(",") if word.isdigit()]
+
+
+@pytest.mark.parametrize("version", PAIRS)
+@pytest.mark.parametrize(("dport", "out"), [(OPEN, [str(SERVER.number)]), (CLOSED, [])])
+def test_a_state_that_a_frame_brings_along_counts_for_nothing(
+    real: DummySwitch, version: int, dport: int, out: list[str]
+) -> None:
+    """Of the host's or another bridge's conntrack: as established in our zone, and as accepted by both ends."""
+    (near, far), outside = PAIRS[version], {4: stranger, 6: stranger6}[version]
+    real.load(flows_of())
+    for source, port in ((near, CLIENT.number), (outside, UPLINK)):
+        packet = segment(source, far, dport, "A")
+        plain = decided(real, packet, port, "ct_state=0")
+        assert (plain[0], outputs(plain)) == ("ct(zone=1),recirc", out)
+        first, *rest = decided(real, packet, port, "ct_state=trk|est,ct_zone=1,ct_mark=0x3,ct_label=0x8000000000")
+        assert [first.removeprefix("ct_clear,"), *rest] == plain and first.startswith("ct_clear,")
+        forged = segment(replace(source, ip=far.ip), far, dport, "A")
+        assert outputs(decided(real, forged, port, "ct_state=trk|est,ct_zone=1,ct_mark=0x3")) == []
 
 
 @pytest.mark.parametrize("version", PAIRS)
