@@ -66,6 +66,13 @@ def terminate(account: Account, rules: Iterable[str], *, egress: bool = False) -
 
 def ends(streams: list[Stream]) -> None:
     """None of them gets an answer any more, now or later."""
+    fall_silent(streams)
+    for stream in streams:
+        stream.stop()
+
+
+def fall_silent(streams: list[Stream]) -> None:
+    """Wait until none of them gets an answer any more."""
 
     def answers() -> list[int]:
         return [stream.report().received for stream in streams]
@@ -77,8 +84,6 @@ def ends(streams: list[Stream]) -> None:
 
     wait_for("the connections end", still)
     assert still()
-    for stream in streams:
-        stream.stop()
 
 
 def go_on(streams: list[Stream]) -> None:
@@ -126,6 +131,25 @@ def test_without_terminate_they_go_on(cloud: Cloud, tenant: Account) -> None:
     for rule in rules:
         tenant.call("revokeSecurityGroupIngress", id=rule, wait="true")
     go_on(streams)
+
+
+def test_what_was_refused_or_ended_goes_on_once_rules_allow_it(cloud: Cloud, tenant: Account) -> None:
+    """On the same ports, at once: nothing remembers that it was not allowed."""
+    server = cloud.machines["server"].vm
+    streams = [
+        cloud.machines[name].vm.stream(proto, server.address(version), port)
+        for name in ("near", "far")
+        for version in BOTH
+        for proto, port in (("udp", 53), ("icmp", 0))
+    ]
+    wait_for("questions", lambda: all(stream.report().sent > 20 for stream in streams))
+    for _ in range(2):
+        fall_silent(streams)
+        rules = allow(tenant, "server", "udp/53", "icmp", cidr=WORLD)
+        for stream in streams:
+            goes_on(stream)
+        terminate(tenant, rules)
+    ends(streams)
 
 
 def test_an_agent_that_was_away_does_it_when_it_is_back(cloud: Cloud, tenant: Account) -> None:
