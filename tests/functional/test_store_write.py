@@ -59,10 +59,15 @@ def test_updates_of_every_type(server: DatabaseServer, database: Database) -> No
 
 Refusal = tuple[list[Change], list[Condition], type[StoreError], str]
 NOBODY = str(uuid4())
+ONE, (VM, NIC, ADDRESS) = HERE.machine(ACME), HERE.machine(ACME)
 REFUSED: dict[str, Refusal] = {
     "same name": ([Insert(replace(WEB, id=NOBODY))], [], Conflict, "Group"),
     "same id": ([Insert(replace(WEB, name_key="other"))], [], Conflict, "Group"),
     "same name twice": ([Insert(replace(group("x", ACME), id=str(uuid4()))) for _ in "12"], [], Conflict, "Group"),
+    "same MAC": ([Insert(row) for row in (*ONE, VM, replace(NIC, mac=ONE[1].mac), ADDRESS)], [], Conflict, "NIC"),
+    "same address": (
+        [Insert(row) for row in (*ONE, VM, NIC, replace(ADDRESS, address=ONE[2].address))], [], Conflict, "Address",
+    ),
     "account in use": ([Delete(Account, ACME.id)], [], Referenced, "Account"),
     "account unknown": ([Insert(replace(group("x", ACME), account=NOBODY))], [], Stale, "Account"),
     "group is gone": ([Update(Group, NOBODY, {"name": "x"})], [], Stale, NOBODY),
