@@ -136,6 +136,31 @@ def test_a_spoilt_port_touches_nobody_else(column: str) -> None:
         assert flows_about_good(world_of(BAD, ports)) == before, value
 
 
+#: What else there is in these rows says whose they are, or where, and is not for their owner to write.
+NOT_THE_OWNERS = {
+    Account: {"id", "type"},
+    Group: {"id", "account"},
+    Vm: {"id", "account", "zone", "pod"},
+    Address: {"id", "address", "nic"},
+}
+
+
+@pytest.mark.parametrize("kind", NOT_THE_OWNERS, ids=lambda kind: kind.__name__)
+def test_nothing_that_an_owner_may_write_weakens_its_port(kind: type[Row]) -> None:
+    """Names, descriptions and the like: the port is filtered as before, or closed."""
+    owner = f"port/{uid('bad nic')}"
+    before = decide(world_of(BAD)).units[owner]
+    seen = 0
+    for row in spoilt(BAD[kind]):
+        changed = {field.name for field in fields(row) if getattr(row, field.name) != getattr(BAD[kind], field.name)}
+        if not changed & NOT_THE_OWNERS[kind]:
+            units = decide(world_of(BAD | {kind: row})).units
+            assert units.get(owner, before) == before, row
+            assert owner in units or changed == {"wanted"}, row
+            seen += 1
+    assert seen > 20
+
+
 @pytest.mark.parametrize("kind", [Nic, Address, Vm, Pod, Group], ids=lambda kind: kind.__name__)
 def test_a_missing_row_closes_what_hangs_on_it_and_says_why(kind: type[Row]) -> None:
     whole = world_of(BAD)

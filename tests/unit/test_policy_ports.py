@@ -110,6 +110,14 @@ def test_uplinks_by_option_come_first_and_need_a_number() -> None:
     assert states(of)["eth0"].reason
 
 
+@pytest.mark.parametrize("role", ["", "Uplink", "uplink ", "uplinks", "up", "nonsense", "\n"])
+def test_only_one_word_makes_an_uplink(role: str) -> None:
+    """A port that says anything else of itself is filtered as all are."""
+    state = states(replace(WEB, ports=(replace(GOOD, role=role),)))["tap2"]
+    assert state.state is State.ACTIVE
+    assert decide(replace(WEB, ports=(replace(GOOD, role=role),))).units["bridge"].uplinks == ()  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("host", "state", "claimed", "expected"),
     [
