@@ -3,6 +3,7 @@
 
 import logging
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 
 from sgctl.api import reference as reference_module
 from sgctl.api.catalogue import catalogue
+from sgctl.api.command import Command
+from sgctl.api.errors import EarlyError
+from sgctl.api.params import Kind, parse
 from sgctl.signing import signature
 from tests.unit.api_memory import NOW, Client, Cloud
 
@@ -200,6 +204,18 @@ def test_characters_that_would_break_a_line(admin: Client, char: str, caplog: py
     assert answer.status == 431
     assert char not in answer.description
     assert char not in caplog.text.rstrip("\n")
+
+
+@pytest.mark.parametrize("command", catalogue(), ids=lambda command: command.name)
+def test_no_parameter_takes_a_second_line(command: Command) -> None:
+    """Of no command: some end in files of others, DHCP's among them. A space, and another language, is no harm."""
+    for param in command.params:
+        names = [param.name, *([f"{param.name}[0].account"] if param.kind is Kind.MAP else [])]
+        for name, line in product(names, ("a\nb", "a\rb", "a\u2028b", "a\0b")):
+            with pytest.raises(EarlyError):
+                parse([param], {name: line}, command=command.name, admin=True)
+        if param.kind is Kind.TEXT and param.length > 3:
+            assert parse([param], {param.name: "a ä"}, command=command.name, admin=True).text(param.name) == "a ä"
 
 
 def test_names_may_be_long_and_of_any_language(admin: Client) -> None:
