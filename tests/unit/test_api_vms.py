@@ -330,6 +330,9 @@ def test_quotas_of_a_nic() -> None:
     assert user.refused("addIpToNic", nicid=nic)[0] == 431
     params = deploy_params(user, zone, securitygroupnames="a,default")
     assert user.refused("deployVirtualMachine", **params)[0] == 532
+    (vm,) = user.ok("listVirtualMachines")["virtualmachine"]
+    assert user.refused("updateVirtualMachine", id=vm["id"], securitygroupnames="a,default")[0] == 532
+    user.ok("updateVirtualMachine", id=vm["id"], securitygroupnames="a")
 
 
 def test_deleting_an_account_leaves_nothing_of_it(cloud: Cloud, zone: Any, user: Client) -> None:
