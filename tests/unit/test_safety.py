@@ -24,6 +24,8 @@ FORBIDDEN = {
 }  # fmt: skip
 RUNNERS = {"subprocess.run", "subprocess.Popen", "subprocess.check_output", "subprocess.check_call", "subprocess.call"}
 
+#: The SG database's server and its tools, ovs-ofctl, openssl.
+STARTERS = {"dbfile.py", "dbserver.py", "openflow/ofctl.py", "db/pki.py", "db/contents.py", "db/status.py"}
 EVERYTHING = {"Exception", "BaseException"}
 TOLD = re.compile(r"\braise\b|on_error\(|fatal\(|_on_fault\(|LOG\.exception\(")
 #: Threads whose functions tell their errors themselves; all others are started by `Services.spawn`, or are `Thread`s,
@@ -59,6 +61,12 @@ def test_nothing_is_swallowed(path: Path) -> None:
     for name, call in calls(path):
         if name in ("eventlet.spawn", "eventlet.spawn_n", "hub.spawn", "GreenPool"):
             assert f"{path.relative_to(ROOT)}: {ast.unparse(call)}" in GUARDED, f"{path}:{call.lineno}"
+
+
+def test_only_these_start_programs() -> None:
+    """No port costs a process: an agent asks the switch by its sockets, and ovs-ofctl only for what people read."""
+    found = {str(path.relative_to(ROOT / "sgctl")) for path in SOURCES if "import subprocess" in path.read_text()}
+    assert found == STARTERS
 
 
 @pytest.mark.parametrize("text", ["a\r\n2026 forged", "a\x1b[2J", "\x00a", "a\u2028b", "a\u202egnp", "\x9b1m"])
