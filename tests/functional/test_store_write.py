@@ -69,6 +69,8 @@ REFUSED: dict[str, Refusal] = {
         [Insert(row) for row in (*ONE, VM, NIC, replace(ADDRESS, address=ONE[2].address))], [], Conflict, "Address",
     ),
     "account in use": ([Delete(Account, ACME.id)], [], Referenced, "Account"),
+    "group in a rule": ([Insert(rule(WEB, DB)), Delete(Group, DB.id)], [], Referenced, "Group"),
+    "group of a VM": ([*map(Insert, HERE.machine(ACME, DB)), Delete(Group, DB.id)], [], Referenced, "Group"),
     "account unknown": ([Insert(replace(group("x", ACME), account=NOBODY))], [], Stale, "Account"),
     "group is gone": ([Update(Group, NOBODY, {"name": "x"})], [], Stale, NOBODY),
     "deleted twice": ([Delete(Group, DB.id), Delete(Group, DB.id)], [], Stale, DB.id),
