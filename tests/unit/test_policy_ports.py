@@ -97,6 +97,18 @@ def test_a_mac_or_address_of_two_nics_is_open_on_one_port_only() -> None:
     assert (of["tap1"].state, of["tap2"].state) == (State.ACTIVE, State.CLOSED)
 
 
+def test_every_nic_of_a_vm_is_protected_by_its_own_groups() -> None:
+    """Not only its first one."""
+    two = replace(world({"web1": ("web",), "web2": ("db",)}), ports=(port("web1", 1), port("web2", 2)))
+    both = with_nic(two, "web2", vm=uid("vm web1"), device=1)
+    assert [one.vm for one in states(both).values()] == ["web1", "web1"]
+    units = decide(both).units
+    first, second = units[f"port/{uid('web1')}"], units[f"port/{uid('web2')}"]
+    assert isinstance(first, Port) and isinstance(second, Port)
+    assert (first.mac, first.addresses) != (second.mac, second.addresses) and first.policy != second.policy
+    assert units == decide(two).units
+
+
 def test_uplinks_by_option_come_first_and_need_a_number() -> None:
     uplinks = tuple(
         port("web1", number, name=name, iface_id=None, role="uplink")
