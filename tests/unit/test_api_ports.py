@@ -8,7 +8,7 @@ import pytest
 from sgctl.model import Cloud as CloudRow
 from sgctl.model import Host, Nic
 from sgctl.store import Update
-from tests.unit.api_memory import NOW
+from tests.unit.api_memory import NOW, Cloud
 from tests.unit.test_api_jobs import World, finished
 
 
@@ -85,3 +85,15 @@ def test_a_barrier_fails_in_the_time_given_and_names_who_is_behind() -> None:
 def test_barriers_that_make_no_sense_are_refused(params: dict[str, object], words: str) -> None:
     code, text = World().cloud.admin.refused("createBarrier", **params)
     assert code == 431 and words in text
+
+
+def test_a_host_is_down_by_what_it_has_promised() -> None:
+    cloud = Cloud()
+    slow, quick = cloud.hosts
+    for host, interval in ((slow, 40_000), (quick, 0)):
+        silent = {"seen": int(NOW * 1000) - 110_000, "heartbeat": interval}
+        cloud.memory.write([Update(type(host), host.id, silent)])
+    hosts = cloud.admin.ok("listHosts")["host"]
+    assert {host["name"]: host["state"] for host in hosts} == {slow.name: "Up", quick.name: "Down"}
+    cloud.memory.write([Update(type(slow), slow.id, {"seen": int(NOW * 1000) - 121_000})])
+    assert cloud.admin.ok("listHosts", name=slow.name)["host"][0]["state"] == "Down"
