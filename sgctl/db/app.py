@@ -71,7 +71,7 @@ def described(standing: Standing | None) -> str:
     if standing is None:
         return "not there yet"
     if not standing.connected:
-        return f"{standing.model}, waiting for the others"
+        return f"{standing.model}, waiting for the {'database' if standing.model == 'relay' else 'others'}"
     ours, theirs = schema_json()["version"], json.loads(standing.schema or "{}").get("version", "?")
     older = f"; its schema is {theirs}, ours {ours}: run sgctl-db convert" if ours != theirs else ""
     return standing.role + older

@@ -51,6 +51,7 @@ def _ask(remote: str) -> Server:
         return Server(remote=remote, trouble=str(error).removeprefix(f"{remote}: "))
     if standing is None:
         return Server(remote=remote, trouble="does not serve the database (yet)")
+    waits = "does not reach the database" if standing.role == "relay" else "waits for the other servers"
     return Server(
         remote=remote,
         role=standing.role,
@@ -58,7 +59,7 @@ def _ask(remote: str) -> Server:
         index=standing.index,
         schema=_version(standing),
         id=standing.server,
-        trouble="" if standing.connected else "waits for the other servers",
+        trouble="" if standing.connected else waits,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 from ovs.jsonrpc import EOF, Message
 from ovs.poller import Poller
@@ -22,6 +23,10 @@ from sgctl.jsonrpc import FastConnection
 Json = Any
 Rows = Mapping[str, Mapping[str, Json]]
 """Rows by UUID: their columns in OVSDB's JSON, without the UUID."""
+_PASSED_ON = 2.0
+"""Seconds in which a relay that is in touch with its database has answered a write, on a busy machine."""
+_NOTHING = {"op": "delete", "table": "Cloud", "where": [["_uuid", "==", ["uuid", str(UUID(int=0))]]]}
+"""A write that changes nothing."""
 
 
 class TalkError(SgctlError):
@@ -30,7 +35,7 @@ class TalkError(SgctlError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What a server says about its copy of the SG database."""
+    """What a server says about its copy of the SG database; that a relay is `connected`, it has to show."""
 
     model: str
     connected: bool
@@ -66,10 +71,10 @@ class Talk:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._rpc.close()
 
-    def call(self, method: str, *params: Json) -> Json:
+    def call(self, method: str, *params: Json, timeout: float | None = None) -> Json:
         """A request's answer."""
         request = Message.create_request(method, list(params))
-        until = monotonic() + self.timeout
+        until = monotonic() + (self.timeout if timeout is None else timeout)
         error = self._rpc.send(request)
         while not error:
             self._rpc.run()
@@ -109,12 +114,23 @@ class Talk:
         row = rows[0]
         return Standing(
             model=row["model"],
-            connected=row["connected"],
+            connected=row["connected"] and (row["model"] != "relay" or self._passes_on()),
             leader=row["leader"],
             server=_optional(row["sid"]) or "",
             index=_optional(row["index"]),
             schema=_optional(row["schema"]),
         )
+
+    def _passes_on(self) -> bool:
+        """Whether a relay is in touch with its database, to which it passes writes on.
+
+        It says that it is for half a minute after it has lost it, so that a short absence is not noticed.
+        """
+        try:
+            self.call("transact", DATABASE, _NOTHING, timeout=_PASSED_ON)
+        except TalkError:
+            return False
+        return True
 
     def rows(self, tables: Iterable[str]) -> dict[str, Rows]:
         """All rows of some tables, as one transaction sees them."""

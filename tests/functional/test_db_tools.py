@@ -14,6 +14,7 @@ import pytest
 from sgctl.db import contents
 from sgctl.db.contents import difference
 from sgctl.db.talk import Rows, Talk
+from sgctl.dbserver import DatabaseServer
 from sgctl.model import Cloud, Group, Host, Nic, Row
 from sgctl.store import Database, Delete, Insert, Update
 from sgctl.store.columns import schema_json
@@ -160,6 +161,25 @@ def test_status_says_what_is_wrong(tmp_path: Path) -> None:
     with alone:
         assert "waits for the other servers" in tool("status", f"--db={alone.remote}", status=None)
         assert "waiting for the others" in alone.log
+
+
+def test_status_says_that_a_relay_has_lost_its_database(tmp_path: Path) -> None:
+    """The relay itself calls that connected for half a minute, while its agents learn of nothing."""
+    with served() as server, DatabaseServer(tmp_path / "relay", relay_of=server.remote) as relay:
+        until(lambda: standing(relay.remote)["connected"], "the relay's first connection")
+        server.stop()
+        lost = standing(relay.remote)
+        assert (lost["role"], lost["connected"], lost["trouble"]) == ("relay", False, "does not reach the database")
+        with Talk(relay.remote) as talk:
+            own = talk.transact([{"op": "select", "table": "Database", "where": []}], "_Server")
+            assert {row["connected"] for row in own[0]["rows"] if row["model"] == "relay"} == {True}
+        server.start()
+        until(lambda: standing(relay.remote)["connected"], "the relay's next connection")
+
+
+def standing(remote: str) -> dict[str, Any]:
+    """What `sgctl-db status` says about a server."""
+    return dict(json.loads(tool("status", f"--db={remote}", "-ojson", status=None))[0])
 
 
 @pytest.mark.parametrize(
