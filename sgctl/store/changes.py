@@ -133,5 +133,6 @@ def _exception(operation: Operation, error: str, details: str) -> StoreError:
     if error == "referential integrity violation":
         return Stale(details)
     if error in _SERVERS_OWN:
-        return Unavailable(f"the database cannot write now: {error} {details}".rstrip())
+        # A relay says of what it has passed on that it is canceled, if it loses the database before that has answered.
+        return Unavailable(f"the database cannot write now: {error} {details}".rstrip(), uncertain=error == "canceled")
     return StoreError(f"the database refused: {error} {details}".rstrip())

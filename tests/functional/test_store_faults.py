@@ -16,6 +16,7 @@ from threading import Event, Thread
 
 import pytest
 
+from sgctl.db.talk import Talk
 from sgctl.dbserver import DatabaseServer
 from sgctl.errors import StoreError, Unavailable
 from sgctl.model import Group, Host
@@ -151,6 +152,29 @@ def test_a_hanging_server_is_given_up_at_the_deadline(server: DatabaseServer, da
         os.kill(pid, signal.SIGCONT)
     database.write([Update(Group, DB.id, {"name": "y"})])
     assert held(database) == truth(server)
+
+
+def test_what_a_relay_has_passed_on_may_have_been_made(server: DatabaseServer, tmp_path: Path) -> None:
+    """If it loses the database before that has answered."""
+    caught = list[Unavailable]()
+
+    def write() -> None:
+        with pytest.raises(Unavailable) as error:
+            client.write([Insert(ACME)], deadline=20)
+        caught.append(error.value)
+
+    with DatabaseServer(tmp_path, relay_of=server.remote) as relay, connected(relay, leader_only=False) as client:
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        writer = Thread(target=write)
+        writer.start()
+        eventually(lambda: bool(client._sent))
+        with Talk(relay.remote) as talk:
+            for _ in range(3):  # by now the relay has sent what came before
+                talk.call("echo")
+        kill(server)
+        writer.join()
+    assert caught and caught[0].uncertain
 
 
 def test_changes_during_an_absence_are_noticed(server: DatabaseServer, database: Database) -> None:
