@@ -57,7 +57,7 @@ class Agent(BridgeApp):
         self._quotas = Quotas(settings.protection, reader, metrics)
         self._writer = Writer(gatherer, self._local, metrics, arrivals, forgetter, self._quotas)
         cuts = Cuts(sgctl.database.replica, reader)
-        self._reporter = Reporter(settings, sgctl.database, gatherer, self._writer, cuts)
+        self._reporter = Reporter(settings, sgctl.database, self._writer, cuts)
         self._handovers = Handovers(settings.host, sgctl.database, self._writer, arrivals, reader)
         self._contests = Contests(settings.host, sgctl.database, self._writer)
         self._admin = AdminServer(sgctl, self._writer, metrics)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from threading import Event
 from time import time
@@ -19,14 +20,13 @@ from uuid import NAMESPACE_OID, uuid5
 
 from sgctl.agent.applied import Applied
 from sgctl.agent.cuts import Cuts
-from sgctl.agent.gather import Gatherer
 from sgctl.agent.pulse import Pulse
 from sgctl.agent.writer import Writer
 from sgctl.config import Settings
 from sgctl.errors import Conflict, Stale, StoreError
 from sgctl.heartbeat import wanted
 from sgctl.model import Cloud, Host, Nic
-from sgctl.store import Database, Guard, Insert, Update
+from sgctl.store import Changes, Database, Guard, Insert, Update
 from sgctl.world import PortState, State
 
 LOG = logging.getLogger(__name__)
@@ -78,18 +78,25 @@ def _wanted(host: str, nic: Nic, port: PortState | None) -> tuple[str, str, str]
 class Reporter:
     """The loop that writes."""
 
-    def __init__(self, settings: Settings, database: Database, gatherer: Gatherer, writer: Writer, cuts: Cuts) -> None:
+    def __init__(self, settings: Settings, database: Database, writer: Writer, cuts: Cuts) -> None:
         self._host = settings.host
         self._row = str(uuid5(NAMESPACE_OID, f"sgctl host {settings.host}"))
-        self._database, self._gatherer, self._writer = database, gatherer, writer
+        self._database, self._writer = database, writer
         self._cuts = cuts
         self._address = _own_address(settings.db)
         self._started = round(time() * 1000)
         self._pulse = Pulse()
         self._answered = -1
         self._trouble = ""
+        self._late = False
         self._wake = Event()
         writer.notify(self._wake)
+        database.replica.on_change(self._note)
+
+    def _note(self, _: Changes) -> None:
+        """Wake up if the database is in sync again and was not when we looked."""
+        if self._late and self._database.replica.insync:
+            self._wake.set()
 
     def run(self) -> None:
         """Work until the process ends."""
@@ -97,40 +104,43 @@ class Reporter:
         while True:
             self._wake.wait(pause)
             self._wake.clear()
-            pause = RETRY if self._report() else max(self._pulse.left, 0.0)
+            pause = RETRY if self.report() else max(self._pulse.left, 0.0)
 
-    def _report(self) -> bool:
-        """Write what is due; true if it should be tried again soon."""
+    def report(self) -> bool:
+        """Write what is due; true if it should be tried again soon.
+
+        Bindings first: another hypervisor may wait for a claim, and nobody for the end of a cut or a heartbeat. What
+        cannot be written keeps nothing else from being written.
+        """
         applied = self._writer.applied
-        if not self._database.replica.insync:
+        self._late = not self._database.replica.insync
+        if self._late:
             return True
-        try:
-            cut = self._cuts.carry_out(applied, self._writer.switch)
-            self._beat(applied if cut else None)
-            again = applied is not None and applied.current and self._write_bindings(applied)
-            self._trouble = ""
-            return again or not cut
-        except (Conflict, Stale) as error:
-            LOG.debug("lost a race: %s", error)
-        except StoreError as error:
-            # Not reachable, or not allowed (a certificate of another name): no reason to stop enforcing.
-            self._complain(str(error))
-        return True
+        troubles: list[str] = []
+        current = applied if applied is not None and applied.current else None
+        if self._database.replica.one(Host, name=self._host) is None:
+            _attempt(partial(self._beat, None), troubles)
+        bound = current is None or _attempt(partial(self._write_bindings, current), troubles)
+        cut = self._cuts.carry_out(applied, self._writer.switch)
+        beaten = _attempt(partial(self._beat, current if cut else None), troubles)
+        self._complain("; ".join(dict.fromkeys(troubles)))
+        return not (bound and cut and beaten)
 
-    def _beat(self, applied: Applied | None) -> None:
+    def _beat(self, applied: Applied | None) -> bool:
         """Write the heartbeat if it is due, and the answer to a barrier if there is one that is not written yet."""
         interval = wanted(self._database.replica.all(Cloud))
         due, news = self._pulse.left <= 0, dict[str, int | str]()
         if due:
             news |= {"version": version("sgctl"), "seen": round(time() * 1000), "started": self._started}
             news["heartbeat"] = interval
-        if applied is not None and applied.current and applied.sequence != self._answered:
+        if applied is not None and applied.sequence != self._answered:
             news["applied"] = applied.sequence
         if news:
             self._write_host(news)
         if due:
             self._pulse.beaten(interval)
         self._answered = int(news.get("applied", self._answered))
+        return True
 
     def _write_host(self, news: Mapping[str, Any]) -> None:
         host = self._database.replica.one(Host, name=self._host)
@@ -147,26 +157,38 @@ class Reporter:
             if wanted:
                 writes = [one.write(now) for one in wanted]
                 self._database.write([update for update, _ in writes], [guard for _, guard in writes])
-            return False
+            return True
         except Stale:
             return self._write_singly(wanted, now)
 
     def _write_singly(self, wanted: Iterable[Binding], now: int) -> bool:
-        """One lost race must not keep the others from being written."""
-        again = False
+        """One lost race must not keep the others from being written; says whether there was none."""
+        all_written = True
         for one in wanted:
             update, guard = one.write(now)
             try:
                 self._database.write([update], [guard])
             except Stale as error:
                 LOG.info("NIC %s: somebody else was faster: %s", one.nic, error)
-                again = True
-        return again
+                all_written = False
+        return all_written
 
     def _complain(self, text: str) -> None:
-        if text != self._trouble:
-            self._trouble = text
+        if text and text != self._trouble:
             LOG.warning("cannot report: %s", text)
+        self._trouble = text
+
+
+def _attempt(write: Callable[[], bool], troubles: list[str]) -> bool:
+    """Whether all of it was written; what hinders it goes to the troubles, and is no reason to stop enforcing."""
+    try:
+        return write()
+    except (Conflict, Stale) as error:
+        LOG.debug("lost a race: %s", error)
+    except StoreError as error:
+        # Not reachable, or not allowed (a certificate of another name).
+        troubles.append(str(error))
+    return False
 
 
 def _own_address(remotes: str) -> str:

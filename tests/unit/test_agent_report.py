@@ -3,16 +3,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from sgctl.agent.report import Binding, bindings
-from sgctl.model import Nic
-from sgctl.world import PortState, State
+from sgctl.agent.applied import Applied
+from sgctl.agent.report import Binding, Reporter, bindings
+from sgctl.errors import StoreError, Unavailable
+from sgctl.memo import Layers
+from sgctl.model import Host, Nic
+from sgctl.store import Changes, Replica
+from sgctl.store.interest import KINDS
+from sgctl.world import Decision, PortState, State
 from tests.unit.worlds import uid, world
 
-NIC = world({"web1": ("web",)}).nics[uid("web1")]
+WORLD = world({"web1": ("web",)})
+NIC = WORLD.nics[uid("web1")]
 
 
 def port(state: State, reason: str = "", *, name: str = "tap1", ofport: int | None = 1) -> PortState:
@@ -60,3 +69,82 @@ def test_a_write_is_guarded_by_the_host_that_was_seen() -> None:
     update, guard = Binding(NIC.id, "hv2", "hv1", "up", "").write(5)
     assert update.values == {"host": "hv1", "state": "up", "reason": "", "since": 5}
     assert (guard.id, guard.values) == (NIC.id, {"host": "hv2"})
+
+
+@dataclass
+class Recorder:
+    """A database that keeps the names of the tables that are written, and refuses some."""
+
+    replica: Replica = field(default_factory=lambda: Replica(KINDS))
+    refuses: Callable[[str], StoreError | None] = lambda _: None
+    written: list[str] = field(default_factory=list)
+
+    def write(self, changes: Sequence[Any], guards: Sequence[Any] = ()) -> None:
+        kind = changes[0].kind if hasattr(changes[0], "kind") else type(changes[0].record)
+        self.written.append(kind.__name__)
+        if (error := self.refuses(kind.__name__)) is not None:
+            raise error
+
+
+@dataclass
+class Agent:
+    """A reporter whose NIC has just moved here, and what it reports to."""
+
+    database: Recorder = field(default_factory=Recorder)
+    cut: Callable[[], bool] = lambda: True
+    woken: list[Any] = field(default_factory=list)
+
+    def reporter(self, *, started: bool = True) -> Reporter:
+        self.database.replica.insync = True
+        if started:
+            self.database.replica.absorb({Host: {uid("hv1"): Host(id=uid("hv1"), name="hv1")}})
+        moved = replace(WORLD, nics={NIC.id: replace(NIC, host="hv2", state="up")})
+        decision = Decision(units=Layers(), ports=(port(State.ACTIVE),))
+        applied = Applied(moved, decision, {}, foreign=0, sequence=7, current=True)
+        writer = SimpleNamespace(applied=applied, switch=None, notify=self.woken.append)
+        cuts = SimpleNamespace(carry_out=lambda *_: self.cut())
+        settings = SimpleNamespace(host="hv1", db="unix:/nowhere")
+        made: Any = Reporter
+        reporter: Reporter = made(settings, self.database, writer, cuts)
+        return reporter
+
+
+def test_a_claim_waits_for_nothing_else() -> None:
+    agent = Agent()
+    agent.cut = lambda: bool(agent.database.written.append("cut")) or True
+    assert not agent.reporter().report(), "all is written"
+    assert agent.database.written == ["Nic", "cut", "Host"]
+
+
+def test_a_host_is_known_before_it_says_what_it_has() -> None:
+    agent = Agent()
+    agent.reporter(started=False).report()
+    assert agent.database.written[:2] == ["Host", "Nic"]
+
+
+@pytest.mark.parametrize("kind", ["Nic", "Host"])
+def test_what_cannot_be_written_keeps_nothing_else_from_being_written(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = Agent(Recorder(refuses=lambda name: Unavailable("too slow") if name == kind else None))
+    reporter = agent.reporter()
+    assert reporter.report(), "it is tried again"
+    assert agent.database.written == ["Nic", "Host"]
+    reporter.report()
+    assert [record.getMessage() for record in caplog.records] == ["cannot report: too slow"]
+
+
+def test_it_looks_again_as_soon_as_the_database_is_in_sync() -> None:
+    agent = Agent()
+    reporter = agent.reporter()
+    (woken,) = agent.woken
+    replica = agent.database.replica
+    replica.insync = False
+    assert reporter.report()
+    assert not agent.database.written
+    nothing: Changes = frozenset()
+    replica.announce(nothing)
+    assert not woken.is_set()
+    replica.insync = True
+    replica.announce(nothing)
+    assert woken.is_set()
