@@ -14,7 +14,7 @@ class SwitchError(SgctlError):
 
 
 class SwitchGone(SwitchError):
-    """The connection is lost, or was given up after a missed deadline: nothing of an unfinished bundle is in force."""
+    """The connection is lost, or was given up: what the switch has made of a change is known on the next one only."""
 
 
 class Refused(SwitchError):

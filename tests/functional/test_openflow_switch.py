@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from flows.fields import ETH_SRC, IN_PORT, IPV4_SRC, SRC_PORT
-from flows.flow import Controller, Ct, Flow, Goto, Match, Output
+from flows.flow import Controller, Ct, Flow, Goto, Match, Meter, Output
 from flows.meters import meters
 from sgctl.openflow.meters import Change
 from tests import openflow_flows
@@ -118,6 +118,35 @@ def test_a_refused_flow_is_named_and_nothing_is_changed(switch: Remote, bad: Flo
     assert cookies(switch) == {0x11}
     switch.apply([drop(2, cookie=0x22)], [(0x11, 10)])
     assert cookies(switch) == {0x22}
+
+
+def test_a_full_table_refuses_all_of_what_it_has_taken_the_like_of(sandbox: Sandbox, switch: Remote) -> None:
+    switch.apply([drop(1, cookie=0x11), drop(2, cookie=0x12)])
+    full = sandbox.vsctl(
+        "--id=@full", "create", "Flow_Table", "flow_limit=3", "overflow_policy=refuse", "--",
+        "set", "Bridge", "br0", "flow_tables:10=@full",
+    ).strip()  # fmt: skip
+    try:
+        with pytest.raises(Failed) as raised:
+            switch.apply([drop(number, cookie=number) for number in (3, 4, 5)], [(0x11, 10)])
+        assert raised.value.name == "Refused"
+        assert cookies(switch) == {0x11, 0x12}
+    finally:
+        sandbox.vsctl("clear", "Bridge", "br0", "flow_tables", "--", "destroy", "Flow_Table", full)
+
+
+def test_a_meter_that_is_gone_makes_the_switch_refuse_what_it_took_before(sandbox: Sandbox, switch: Remote) -> None:
+    spec = next(spec for unit in flow_world.UNITS for spec in meters(unit, flow_world.BRIDGE))
+    if spec.number not in switch.meters():
+        assert switch.change_meters([(Change.ADD, spec)]) == {}
+    metered = [replace(drop(number, cookie=number), actions=(Meter(spec.number), Goto(11))) for number in (1, 2, 3)]
+    switch.apply(metered[:2])
+    assert switch.change_meters([(Change.DELETE, spec)]) == {}
+    with pytest.raises(Failed) as raised:
+        switch.apply([*metered, drop(4, cookie=4)][1:])
+    assert raised.value.name in ("Refused", "SwitchGone")
+    assert "METER" in str(raised.value)
+    eventually(lambda: cookies(switch) <= {4})
 
 
 @pytest.mark.parametrize("bad", [NO_PREREQUISITE, BACKWARDS, INEXPRESSIBLE], ids=["match", "goto", "port"])

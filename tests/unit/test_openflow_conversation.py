@@ -139,6 +139,59 @@ def test_what_cannot_be_expressed_discards_the_bundle() -> None:
     assert wire.steps == [messages.OPEN, messages.DISCARD]
 
 
+def test_what_was_taken_before_is_not_asked_about_again() -> None:
+    wire = Wire()
+    wire.switch.apply([DROP, OTHER])
+    wire.sent.clear()
+    wire.switch.apply([OTHER, DROP], [(5, 1)])
+    assert kinds(wire) == [messages.BUNDLE_CONTROL, *[messages.BUNDLE_ADD] * 3, messages.BUNDLE_CONTROL]
+    wire.switch.apply([OTHER, DROP, Flow(3, 2, Match(), ())])
+    assert kinds(wire).count(messages.BARRIER_REQUEST) == 1
+
+
+@pytest.mark.parametrize("by", ["a refusal", "what cannot be expressed"])
+def test_what_was_not_taken_is_asked_about_again(by: str) -> None:
+    wire, bad = Wire(), Flow(1, 2, Match(), (Output(-1),))
+    if by == "a refusal":
+        wire.answer = lambda kind, xid: refusal(xid) if (kind, xid) == (messages.BUNDLE_ADD, 101) else answer(kind, xid)
+    for _ in range(2):
+        with pytest.raises(Refused):
+            wire.switch.apply([DROP, OTHER] if by == "a refusal" else [DROP, bad])
+        wire.next = 100
+    assert kinds(wire).count(messages.BARRIER_REQUEST) == 2
+
+
+def late(wire: Wire, control: Callable[[int], bytes]) -> Callable[[int, int], bytes | None]:
+    """The switch complains of the second flow only when it is told to commit, and then says `control`."""
+
+    def answered(kind: int, xid: int) -> bytes | None:
+        if kind != messages.BUNDLE_CONTROL or wire.steps[-1] != messages.COMMIT:
+            return answer(kind, xid)
+        wire.switch.receive(messages.ERROR, wire.next - 4, refusal(wire.next - 4))
+        return control(xid)
+
+    return answered
+
+
+def test_a_surprising_refusal_ends_the_connection_so_that_all_is_read_back() -> None:
+    wire = Wire()
+    wire.switch.apply([DROP, OTHER])
+    wire.answer = late(wire, lambda xid: messages.message(messages.BUNDLE_CONTROL, xid, bytes(8)))
+    with pytest.raises(SwitchGone, match=r"only a part of a change: .*BAD_PREREQ"):
+        wire.switch.apply([DROP, OTHER])
+    assert wire.closed
+
+
+def test_a_commit_that_fails_has_changed_nothing() -> None:
+    wire = Wire()
+    wire.switch.apply([DROP, OTHER])
+    wire.answer = late(wire, refusal)
+    with pytest.raises(Refused) as raised:
+        wire.switch.apply([DROP, OTHER])
+    assert raised.value.flows == (OTHER,)
+    assert not wire.closed
+
+
 def test_a_refused_delete_or_control_is_an_error() -> None:
     wire = Wire()
     wire.answer = lambda kind, xid: refusal(xid) if kind == messages.BUNDLE_CONTROL else answer(kind, xid)
