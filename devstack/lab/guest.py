@@ -243,7 +243,7 @@ async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
-    except ConnectionError:
+    except OSError:  # reset, or the other end has not answered for long
         pass
     finally:
         writer.close()
