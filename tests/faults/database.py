@@ -20,7 +20,7 @@ from devstack.lab.namespace import wait_for
 from tests.faults.harness import Fault
 from tests.faults.scene import Scene
 
-DISK = "32m"
+DISK = "128m"
 SIZE_OF_BLOCK = 65536
 
 
