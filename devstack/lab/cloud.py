@@ -26,7 +26,7 @@ API_PORT = 8080
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod: 10.N.0.0/24 and fd00:N::/64, its gateway at 1, its DHCP and DNS server at 2, NICs from 10 on."""
+    """A pod: 10.N.0.0/24 and fd00:N::/64, its gateway at 1, its DHCP and DNS server at 2, NICs from 10 to 239."""
 
     number: int
     segment: Segment
@@ -171,7 +171,7 @@ class Cloud:
         identifier = str(answer["pod"]["id"])
         common = {"podid": identifier, "vlan": "untagged", "forvirtualnetwork": "false"}
         self.admin.call(
-            "createVlanIpRange", startip=f"10.{number}.0.10", endip=f"10.{number}.0.250", **common, **subnet
+            "createVlanIpRange", startip=f"10.{number}.0.10", endip=f"10.{number}.0.239", **common, **subnet
         )
         self.admin.call(
             "createVlanIpRange", zoneid=zone, ip6cidr=f"fd00:{number}::/64", ip6gateway=f"fd00:{number}::1",
