@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 
 from devstack.lab import VM, Lab, Network
@@ -18,7 +18,8 @@ from tests.functional.promised import BOTH, WORLD, allow, boot, expect, goes_on,
 pytestmark = pytest.mark.usefixtures("in_force")
 SERVICES = ("tcp/80", "icmp")
 """An ordinary UDP server answers from its first address, whichever was asked: frames are sent for that."""
-SECONDS = {4: "10.1.0.66", 6: "fd00:1::66"}
+SECONDS = {4: "10.1.0.242", 6: "fd00:1::66"}
+ANOTHER = {4: "10.1.0.243", 6: "fd00:1::67"}
 LENGTH = {4: 24, 6: 64}
 
 
@@ -34,6 +35,8 @@ def cloud(module_lab: Lab) -> Iterator[Cloud]:
             order(cloud, tenant, "peer2", 2, "peer"),
             order(cloud, tenant, "none2", 2, "none"),
         )
+        # From here on, so that no VM has been given one of these by chance.
+        cloud.admin.call("createVlanIpRange", podid=cloud.pod(1).id, startip="10.1.0.241", endip="10.1.0.249")
         yield cloud
 
 
@@ -175,30 +178,34 @@ def test_a_removed_address_is_gone_for_everybody(cloud: Cloud, many: Machine, se
 
 
 def test_it_may_be_used_only_while_it_is_its(cloud: Cloud, many: Machine) -> None:
-    """As a source, and in ARP: before it is added nothing leaves, afterwards everything does, then nothing again."""
+    """As a source, in ARP and ND: before it is added nothing leaves, afterwards everything does, then nothing again."""
     peer = cloud.machines["peer1"]
     rules = allow(cloud.accounts["tenant"], "peer", "udp/53", "udp/99", cidr=WORLD)
     expectation = Network()
     expectation.some(many.vm, peer.vm, "udp/53")
     expectation.check()
     seen = peer.vm.sniff()
-    address = "10.1.0.67"
     ether = Ether(src=many.mac, dst=peer.mac)
-    arp = ether / ARP(op=2, hwsrc=many.mac, psrc=address, hwdst=peer.mac, pdst=peer.vm.address())
-    udp = ether / IP(src=address, dst=peer.vm.address()) / UDP(sport=3, dport=99)
+    arp = ether / ARP(op=2, hwsrc=many.mac, psrc=ANOTHER[4], hwdst=peer.mac, pdst=peer.vm.address())
+    advert = ether / IPv6(src=ANOTHER[6], dst=peer.vm.address(6), hlim=255) / ICMPv6ND_NA(tgt=ANOTHER[6], R=0)
+    advert /= ICMPv6NDOptDstLLAddr(lladdr=many.mac)
+    udp = ether / IP(src=ANOTHER[4], dst=peer.vm.address()) / UDP(sport=3, dport=99)
+    udp6 = ether / IPv6(src=ANOTHER[6], dst=peer.vm.address(6)) / UDP(sport=3, dport=99)
 
     def sent(marker: bytes) -> int:
         own = ether / IP(src=many.vm.address(), dst=peer.vm.address()) / UDP(sport=4, dport=99) / (b"last " + marker)
-        many.vm.send([bytes(arp) + marker, bytes(udp / marker), bytes(own)])
+        many.vm.send([*(bytes(one) + marker for one in (arp, advert)), *(bytes(one / marker) for one in (udp, udp6))])
+        many.vm.send([bytes(own)])
         wait_for("what was sent last", lambda: seen.frames(b"last " + marker))
         return len(seen.frames(marker)) - 1
 
     assert sent(b"<before>") == 0
-    answer = many.order.account.call("addIpToNic", nicid=many.nic, ipaddress=address)["nicsecondaryip"]
-    rounds = iter(range(1000))
-    wait_for("the address to be its own", lambda: sent(b"<while %03d>" % next(rounds)) == 2)
-    many.order.account.call("removeIpFromNic", id=str(answer["id"]))
-    wait_for("the address to be nobody's", lambda: sent(b"<after %03d>" % next(rounds)) == 0)
+    call, rounds = many.order.account.call, iter(range(1000))
+    ids = [call("addIpToNic", nicid=many.nic, ipaddress=one)["nicsecondaryip"]["id"] for one in ANOTHER.values()]
+    wait_for("the addresses to be its own", lambda: sent(b"<while %03d>" % next(rounds)) == 4)
+    for id in ids:
+        call("removeIpFromNic", id=str(id))
+    wait_for("the addresses to be nobody's", lambda: sent(b"<after %03d>" % next(rounds)) == 0)
     seen.stop()
     revoke(cloud.accounts["tenant"], rules)
 
