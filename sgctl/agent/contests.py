@@ -11,7 +11,7 @@ with the same NIC one is kept out, until its port goes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from time import monotonic, sleep, time
 
@@ -95,9 +95,17 @@ class Contests:
         nic = self._replica.get(Nic, row.nic or "")
         if nic is None or nic.host != self._host or port.ofport is None:
             return
-        if lives(switch, port):
+        if lives(switch, port, lambda: self._is_open(nic.id)):
             LOG.warning("NIC %s also speaks on %s, and lives here: it stays", nic.id, row.host)
-            return
+        elif self._is_open(nic.id):
+            self._give(nic, row)
+
+    def _is_open(self, nic: str) -> bool:
+        applied = self._writer.applied
+        return applied is None or any(port.nic == nic and port.state is State.ACTIVE for port in applied.decision.ports)
+
+    def _give(self, nic: Nic, row: Handover) -> None:
+        """Let the database say that a NIC is where it was asked about."""
         LOG.info("NIC %s speaks on %s, and not here: it is there", nic.id, row.host)
         given = {"host": row.host, "state": "up", "reason": "", "since": round(time() * 1000)}
         try:
@@ -106,12 +114,17 @@ class Contests:
             LOG.debug("NIC %s has been given away already: %s", nic.id, error)
 
 
-def lives(switch: Switch, port: PortState) -> bool:
-    """Whether the guest behind an open port says anything within a second, asked or not."""
+def lives(switch: Switch, port: PortState, is_open: Callable[[], bool]) -> bool:
+    """Whether the guest behind an open port says anything within a second, asked or not.
+
+    It is asked as long as the port is open only: nothing may reach one that has closed meanwhile.
+    """
     assert port.ofport is not None
     before = switch.received(port.ofport)
     asking = list(questions(int((port.mac or "").replace(":", "") or "0", 16), port.addresses))
     for _ in range(ATTEMPTS):
+        if not is_open():
+            break
         for frame in asking:
             switch.packet_out(port.ofport, frame)
         sleep(PAUSE)
