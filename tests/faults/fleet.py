@@ -16,6 +16,7 @@ from devstack.lab.api import Account, first_admin
 from devstack.lab.cloud import API_PORT, DATABASE_PORT, MANAGEMENT, Cloud, Order
 from devstack.lab.mobile import Mobile
 from devstack.lab.namespace import wait_for
+from sgctl.db.talk import Talk, TalkError
 from tests.functional.promised import allow, in_force, revoke
 
 HOSTS = 3
@@ -78,11 +79,23 @@ class Fleet(Cloud):
 
     def settle(self, *, timeout: float = SETTLING) -> None:
         """Wait until the agents are in sync and the switches hold what is desired, nothing less and nothing more;
-        and until all know where the VMs are that may move."""
+        and until all know where the VMs are that may move.
+
+        Agents behind a relay cannot know that it looks for a database that is long back.
+        """
         self.control.wait_ready(timeout=timeout)
+        wait_for("the relay to reach the database", self._relayed, timeout=timeout, step=0.1)
         for name, manager in self.managers.items():
             wait_for(f"{name}: in force", partial(in_force, manager), timeout=timeout, step=0.05)
         wait_for("each VM to be known where it is", self.placed, timeout=timeout, step=0.1)
+
+    def _relayed(self) -> bool:
+        try:
+            with Talk(f"unix:{self.relay.directory}/sg.sock") as talk:
+                standing = talk.standing()
+        except TalkError:
+            return False
+        return standing is not None and standing.connected
 
     def placed(self) -> bool:
         """Whether the database says of each VM that may move and runs that it is where it is, and the agents agree."""
