@@ -9,6 +9,7 @@ differ, `difference` and `changes` find them without a step of the interpreter f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, ValuesView
 from itertools import chain, compress, count, zip_longest
 from operator import is_not
@@ -155,6 +156,63 @@ def _agree(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> bool:
     return one is other or all(other.get(key, value) == value for key, value in one.items())
 
 
+class Distinct(Generic[T]):
+    """The distinct results of a function of many values (no object twice), None left out; only values that come or go
+    are looked at.
+    """
+
+    __slots__ = ("_counts", "_function", "_results", "_values")
+
+    def __init__(self, function: Callable[..., T | None]) -> None:
+        self._function = function
+        self._values: Collection[Any] = ()
+        self._counts: Counter[T] = Counter()
+        self._results: frozenset[T] = frozenset()
+
+    def __call__(self, values: Collection[Any]) -> frozenset[T]:
+        """The results; the same object as before if they are equal."""
+        gone, come = exchange(self._values, values)
+        self._values = values
+        touched = {result for by, part in ((-1, gone), (1, come)) for result in self._count(part, by)}
+        for result in touched:
+            if not self._counts[result]:
+                del self._counts[result]
+        if any((result in self._counts) != (result in self._results) for result in touched):
+            self._results = frozenset(self._counts)
+        return self._results
+
+    def _count(self, values: Iterable[Any], by: int) -> Iterator[T]:
+        for result in map(self._function, values):
+            if result is not None:
+                self._counts[result] += by
+                yield result
+
+
+class Grouped(Generic[T]):
+    """Values (no object twice) by what a function says of each; only values that come or go are looked at."""
+
+    __slots__ = ("_groups", "_key", "_values")
+
+    def __init__(self, key: Callable[[T], Hashable]) -> None:
+        self._key = key
+        self._values: Collection[T] = ()
+        self._groups: dict[Hashable, tuple[T, ...]] = {}
+
+    def __call__(self, values: Collection[T]) -> Mapping[Hashable, tuple[T, ...]]:
+        """The values of each key that any has; good until the next call."""
+        gone, come = exchange(self._values, values)
+        self._values = values
+        for value in gone:
+            key = self._key(value)
+            rest = tuple(one for one in self._groups.pop(key) if one is not value)
+            if rest:
+                self._groups[key] = rest
+        for value in come:
+            key = self._key(value)
+            self._groups[key] = (*self._groups.get(key, ()), value)
+        return self._groups
+
+
 class Each(Generic[T]):
     """A function that is called for a set of keys, and keeps the result of each until its arguments differ."""
 
@@ -162,11 +220,11 @@ class Each(Generic[T]):
 
     def __init__(self, function: Callable[..., T]) -> None:
         self._function = function
-        self._kept: dict[Hashable, tuple[tuple[Any, ...], T]] = {}
+        self._kept: dict[Any, tuple[tuple[Any, ...], T]] = {}
 
-    def __call__(self, calls: Iterable[tuple[Hashable, tuple[Any, ...]]]) -> list[T]:
+    def __call__(self, calls: Iterable[tuple[Any, tuple[Any, ...]]]) -> list[T]:
         """The results of all these (key, arguments), in their order; what other keys had is forgotten."""
-        old, kept = self._kept, dict[Hashable, tuple[tuple[Any, ...], T]]()
+        old, kept = self._kept, dict[Any, tuple[tuple[Any, ...], T]]()
         results = []
         for key, arguments in calls:
             entry = old.get(key)

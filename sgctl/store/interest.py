@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from operator import attrgetter
+from typing import Any, NamedTuple
 
-from sgctl.memo import Last
+from sgctl.memo import Distinct, Each, Last
 from sgctl.model import Account, Address, Cloud, Cut, Group, Handover, Host, Member, Nic, Pod, Range, Rule, Vm, Zone
 from sgctl.store.columns import Json, Kind, tables
 from sgctl.store.replica import Replica
@@ -68,83 +68,101 @@ def seen(kind: Kind) -> list[str]:
 
 
 class Conditions:
-    """Works out the condition per kind from what is here now; equal conditions are the same object."""
+    """Works out the condition per kind from what is here now; long ones that are equal are the same object.
+
+    Of hundreds of NICs and rules only those that have come, changed or gone are looked at.
+    """
 
     def __init__(self) -> None:
-        self._here, self._about = Last(self._nics), Last(_About.of)
-        self._named: frozenset[str] = frozenset()
-        self._handovers, self._bare_clauses = Last(_handovers), Last(partial(_any, "nic"))
-        self._vm_clauses = Last(partial(_any, "_uuid"))
+        self._ids: Distinct[str] = Distinct(attrgetter("id"))
+        self._ask, self._named = Last(self._to_ask), frozenset[str]()
+        self._traits, self._about = Distinct(_Traits.of), Last(_About.of)
+        self._peers: Distinct[str] = Distinct(attrgetter("peer"))
+        self._clauses = Each(_clauses)
 
     def of(self, watch: Watch | None, replica: Replica, lent: frozenset[str] = frozenset()) -> Mapping[Kind, Json]:
         """The conditions that follow from this interest and these rows; none is needed for the NICs that are `lent`."""
         if watch is None:
             return dict.fromkeys(KINDS, _NONE)
-        about, named = self._here(watch, replica, lent, replica.revision(Nic))
-        peers = {rule.peer for group in about.groups for rule in replica.find(Rule, group=group) if rule.peer}
+        here = replica.find(Nic, host=watch.host)
+        ids = self._ids(here)
+        named, others = self._ask(watch, ids, lent)
+        more = [nic for id in others if (nic := replica.get(Nic, id))]
+        about = self._about(self._traits([*here, *more]))
+        peers = self._peers([rule for group in about.groups for rule in replica.find(Rule, group=group)])
         groups = about.groups | peers
         accounts = about.accounts | {group.account for id in groups if (group := replica.get(Group, id))}
         zones = {pod.zone for id in about.pods if (pod := replica.get(Pod, id))}
         left = {row.nic for row in replica.find(Handover, host=watch.host) if row.nic}
         gone = {id for id in left if (nic := replica.get(Nic, id)) is None or nic.host != watch.host}
-        clauses: dict[Kind, list[Json]] = {
-            Host: [["name", "==", name] for name in sorted(about.hosts | {watch.host})],
-            Nic: [["host", "==", watch.host], *_any("_uuid", named | gone)],
-            Handover: self._handovers(watch.host, about.nics | left if left else about.nics),
-            Address: self._bare_clauses(about.bare_nics),
-            Member: _any("group", peers),
-            Vm: self._vm_clauses(about.bare_vms),
-            Pod: _any("_uuid", about.pods),
-            Range: _any("pod", about.pods),
-            Zone: _any("_uuid", zones),
-            Group: _any("_uuid", groups),
-            Rule: _any("group", about.groups),
-            Account: _any("_uuid", accounts),
+        moving = left.union(nic.id for nic in more)
+        wanted: dict[Kind, tuple[Any, ...]] = {
+            Nic: ("_uuid", named | gone if gone else named, watch.host),
+            Handover: ("nic", ids | moving if moving else ids, watch.host),
+            Address: ("nic", about.bare_nics),
+            Member: ("group", peers),
+            Vm: ("_uuid", about.bare_vms),
+            Pod: ("_uuid", about.pods),
+            Range: ("pod", about.pods),
+            Zone: ("_uuid", zones),
+            Group: ("_uuid", groups),
+            Rule: ("group", about.groups),
+            Account: ("_uuid", accounts),
         }
-        return {Cloud: _ALL, Cut: _ALL, **{kind: found or _NONE for kind, found in clauses.items()}}
+        hosts: Json = [["name", "==", name] for name in sorted(about.hosts | {watch.host})]
+        found = zip(wanted, self._clauses(wanted.items()), strict=True)
+        return {Cloud: _ALL, Cut: _ALL, Host: hosts, **dict(found)}
 
-    def _nics(
-        self, watch: Watch, replica: Replica, lent: frozenset[str], _revision: int
-    ) -> tuple[_About, frozenset[str]]:
-        """What follows from the NICs that are here or named by local ports, and those to ask for by their ids."""
-        here = replica.find(Nic, host=watch.host)
-        ids = [nic.id for nic in here]
+    def _to_ask(
+        self, watch: Watch, here: frozenset[str], lent: frozenset[str]
+    ) -> tuple[frozenset[str], tuple[str, ...]]:
+        """The NICs to ask for by their ids, and those that count beside those that are here."""
         # Whoever is here already has been asked for by the host: so most conditions stay short. But who has been asked
         # for by name stays so: each change of a condition costs the server a look at every row of the table.
-        named = self._named = watch.nics.difference(ids, lent) | watch.nics & self._named
-        others = sorted((named | lent & watch.nics).difference(ids))
-        return self._about((*here, *(nic for id in others if (nic := replica.get(Nic, id))))), named
+        named = self._named = watch.nics.difference(here, lent) | watch.nics & self._named
+        return named, tuple(sorted((named | lent & watch.nics) - here))
+
+
+class _Traits(NamedTuple):
+    """What NICs may have in common; the bare ones, whose rows do not say all, also have an id and a VM."""
+
+    groups: frozenset[str]
+    pod: str
+    account: str
+    host: str
+    bare: tuple[str, str] | None
+
+    @classmethod
+    def of(cls, nic: Nic) -> _Traits:
+        return cls(nic.groups, nic.pod, nic.account, nic.host, None if nic.complete else (nic.id, nic.vm))
 
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """What follows from the NICs alone; the bare ones are those whose rows do not say all."""
+    """What follows from the NICs alone."""
 
     groups: frozenset[str]
     pods: frozenset[str]
     accounts: frozenset[str]
     hosts: frozenset[str]
-    nics: frozenset[str]
     bare_nics: frozenset[str]
     bare_vms: frozenset[str]
 
     @classmethod
-    def of(cls, nics: tuple[Nic, ...]) -> _About:
+    def of(cls, traits: frozenset[_Traits]) -> _About:
+        bare = [one.bare for one in traits if one.bare]
         return cls(
-            groups=frozenset().union(*set(map(attrgetter("groups"), nics))),
-            pods=frozenset(map(attrgetter("pod"), nics)),
-            accounts=frozenset(map(attrgetter("account"), nics)),
-            hosts=frozenset(map(attrgetter("host"), nics)) - {""},
-            nics=frozenset(map(attrgetter("id"), nics)),
-            bare_nics=frozenset(nic.id for nic in nics if not nic.complete),
-            bare_vms=frozenset(nic.vm for nic in nics if not nic.complete),
+            groups=frozenset().union(*(one.groups for one in traits)),
+            pods=frozenset(one.pod for one in traits),
+            accounts=frozenset(one.account for one in traits),
+            hosts=frozenset(one.host for one in traits) - {""},
+            bare_nics=frozenset(nic for nic, _ in bare),
+            bare_vms=frozenset(vm for _, vm in bare),
         )
 
 
-def _handovers(host: str, nics: frozenset[str]) -> list[Json]:
-    return [["host", "==", host], *_any("nic", nics)]
-
-
-def _any(column: str, ids: Iterable[str]) -> list[Json]:
+def _clauses(column: str, ids: Iterable[str], host: str = "") -> Json:
     """Clauses, of which one must hold, in an order that makes equal conditions equal text."""
-    return [[column, "==", ["uuid", id]] for id in sorted(ids)]
+    clauses: list[Json] = [["host", "==", host]] if host else []
+    clauses += [[column, "==", ["uuid", id]] for id in sorted(ids)]
+    return clauses or _NONE

@@ -6,7 +6,7 @@ A transaction of the server becomes visible as a whole. Reading never waits and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from threading import RLock
 from typing import Any, TypeAlias, cast
 
@@ -103,7 +103,7 @@ class _Shelf:
     def __init__(self, table: Table) -> None:
         self.rows: dict[str, Row] = {}
         self.revision = 0
-        self._indexes: dict[str, dict[Any, set[str]]] = {name: {} for name in table.indexed}
+        self._indexes: dict[str, dict[Any, dict[str, Row]]] = {name: {} for name in table.indexed}
         self._sets = frozenset(column.name for column in table.columns.values() if column.is_set)
 
     def apply(self, news: Mapping[str, Row | None]) -> Iterator[str]:
@@ -111,20 +111,18 @@ class _Shelf:
             old = self.rows.get(id)
             if old == new:
                 continue
-            if old is not None:
-                self._index(old, new, set.discard)
+            self._index(id, old, new)
             if new is None:
                 del self.rows[id]
             else:
                 self.rows[id] = new
-                self._index(new, old, set.add)
             self.revision += 1
             yield id
 
     def find(self, columns: Mapping[str, Any]) -> Iterator[Row]:
-        nothing: set[str] = set()
+        nothing: dict[str, Row] = {}
         hits = [self._indexes[name].get(value, nothing) for name, value in columns.items() if name in self._indexes]
-        rows = (self.rows[id] for id in min(hits, key=len)) if hits else iter(self.rows.values())
+        rows = iter(min(hits, key=len, default=self.rows).values())
         if len(hits) == len(columns) == 1:
             return rows
         return (row for row in rows if all(self._has(row, name, value) for name, value in columns.items()))
@@ -133,14 +131,21 @@ class _Shelf:
         held = getattr(row, name)
         return value in held if name in self._sets else bool(held == value)
 
-    def _index(self, row: Row, other: Row | None, change: Callable[[set[str], str], None]) -> None:
-        """Put in or take out a row, in those indexes where it differs from the `other` version of itself."""
+    def _index(self, id: str, old: Row | None, new: Row | None) -> None:
+        """Have a row found by what it says, in place of an older version of itself."""
         for name, index in self._indexes.items():
-            value = getattr(row, name)
-            if other is not None and getattr(other, name) == value:
-                continue
-            for key in value if name in self._sets else (value,):
-                bucket = index.setdefault(key, set())
-                change(bucket, row.id)
-                if not bucket:
-                    del index[key]
+            before, after = self._keys(old, name), self._keys(new, name)
+            for key in before:
+                if key not in after:
+                    del index[key][id]
+                    if not index[key]:
+                        del index[key]
+            if new is not None:
+                for key in after:
+                    index.setdefault(key, {})[id] = new
+
+    def _keys(self, row: Row | None, name: str) -> Collection[Any]:
+        if row is None:
+            return ()
+        value = getattr(row, name)
+        return value if name in self._sets else (value,)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgctl.memo import Along, Layers, changes, difference
+from sgctl.memo import Along, Distinct, Grouped, Layers, changes, difference
 
 POOL = [[number] for number in range(8)]
 """Values of which no two are the same object, so that `is` and equality of their contents agree."""
@@ -106,3 +106,42 @@ def test_layers_that_stay_are_not_compared() -> None:
     assert changes(before, after) == ([[1]], [[2]])
     assert changes(after, after.plus({"b": [3]})) == ([], [[3]])
     assert changes(Layers(), after)[1] == [*many.values(), [2]]
+
+
+NUMBERS = [[number % 3] for number in range(9)]
+HISTORIES = st.lists(st.lists(st.sampled_from(NUMBERS), unique_by=id), max_size=6)
+
+
+def odd(value: list[int]) -> int | None:
+    return value[0] if value[0] else None
+
+
+@given(HISTORIES)
+def test_distinct_results_are_those_of_all_values(history: list[list[list[int]]]) -> None:
+    distinct = Distinct(odd)
+    before = distinct(())
+    for values in history:
+        found = distinct(values)
+        assert found == {value[0] for value in values} - {0}
+        assert found is before or found != before
+        before = found
+
+
+@given(HISTORIES)
+def test_values_are_grouped_whatever_came_before(history: list[list[list[int]]]) -> None:
+    grouped: Grouped[list[int]] = Grouped(lambda value: value[0])
+    for values in history:
+        found = grouped(values)
+        assert found.keys() == {value[0] for value in values}
+        for key, group in found.items():
+            assert sorted(map(id, group)) == sorted(id(value) for value in values if value[0] == key)
+
+
+def test_only_what_comes_or_goes_is_looked_at() -> None:
+    called: list[int] = []
+    values = [[number] for number in range(100)]
+    for remembering in (Distinct(lambda one: called.append(one[0])), Grouped(lambda one: called.append(one[0]))):
+        remembering(values)
+        called.clear()
+        remembering([*values[:50], [1000], *values[51:]])
+        assert sorted(called) == [50, 1000]
