@@ -6,14 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from flows.inputs import Allowed, Connection, Limits, Pieces, Unit
 from sgctl.localport import LocalPort
 from sgctl.memo import Layers
-from sgctl.model import Account, Address, Group, Member, Nic, Pod, Range, Row, Rule, Vm, Zone
-
-R = TypeVar("R", bound=Row)
+from sgctl.model import Account, Address, Group, Member, Nic, Pod, Range, Rule, Vm, Zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +24,6 @@ class Ending:
 
 Brought: TypeAlias = Mapping[str, Mapping[int, Ending]]
 """By NIC, what it has brought along by the time by which all of it has expired."""
-
-
-def by_id(rows: Iterable[R]) -> dict[str, R]:
-    """Rows under their ids."""
-    return {row.id: row for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

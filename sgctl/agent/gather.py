@@ -7,9 +7,8 @@ half-loaded replica is never taken for the truth; what is still there goes on be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import chain
 from time import monotonic, time
 from typing import Any, TypeAlias
@@ -18,19 +17,17 @@ from sgctl.binding import nic_id
 from sgctl.config import Settings
 from sgctl.heartbeat import lost_after
 from sgctl.localport import LocalPort, VSwitch
-from sgctl.memo import Last
+from sgctl.memo import Along, Distinct, Last
 from sgctl.model import Account, Address, Cloud, Group, Host, Member, Nic, Pod, Range, Row, Rule, Vm, Zone
 from sgctl.services import Services
 from sgctl.store import Changes, Replica
-from sgctl.world import World, by_id
+from sgctl.world import World
 
 Kind: TypeAlias = type[Row]
 CONCERNS: frozenset[Kind] = frozenset({Account, Address, Group, Member, Nic, Pod, Range, Rule, Vm, Zone})
-_TABLES: Mapping[str, tuple[Kind, Callable[[list[Any]], Any]]] = {
-    "accounts": (Account, by_id), "zones": (Zone, by_id), "pods": (Pod, by_id), "nics": (Nic, by_id),
-    "groups": (Group, by_id), "ranges": (Range, tuple), "rules": (Rule, tuple), "members": (Member, tuple),
-}  # fmt: skip
-"""How the tables of the database are called in a `World`, and what they are there."""
+_BY_ID: Mapping[str, Kind] = {"accounts": Account, "zones": Zone, "pods": Pod, "nics": Nic, "groups": Group}
+_LISTED: Mapping[str, Kind] = {"ranges": Range, "rules": Rule, "members": Member}
+"""How the tables of the database are called in a `World`, where they are by id or not."""
 _OF_NICS: frozenset[Kind] = frozenset({Nic, Vm, Address})
 
 
@@ -41,32 +38,52 @@ class Known:
     rows: World
     sequence: int
 
-    @classmethod
-    def read(cls, host: str, replica: Replica, before: Known | None, changed: frozenset[Kind]) -> Known:
-        """All rows that concern this hypervisor; tables that have not changed since `before` are taken from there."""
-        reread = {
-            name: shape(replica.all(kind)) for name, (kind, shape) in _TABLES.items() if kind in changed or not before
-        }
-        if before is None or not changed.isdisjoint(_OF_NICS):
-            reread |= _of_nics(replica)
-        rows = replace(before.rows if before else World(host=host), **reread)
-        return cls(rows, last_barrier(host, replica))
+
+class Reader:
+    """Reads all rows that concern a hypervisor, table by table; those that have not changed stay the same objects."""
+
+    def __init__(self, host: str, replica: Replica) -> None:
+        self._host, self._replica = host, replica
+        self._rows = World(host=host)
+        self._vms, self._addresses = Along(_vm_of), Along(_addresses_of)
+        self._by_id = Last(_together)
+
+    def read(self, changed: frozenset[Kind]) -> Known:
+        """What is there now; these tables may have changed since the last time."""
+        replica = self._replica
+        reread: dict[str, Any] = {name: replica.by_id(kind) for name, kind in _BY_ID.items() if kind in changed}
+        reread |= {name: tuple(replica.all(kind)) for name, kind in _LISTED.items() if kind in changed}
+        if not changed.isdisjoint(_OF_NICS):
+            reread |= self._of_nics()
+        self._rows = replace(self._rows, **reread)
+        return Known(self._rows, last_barrier(self._host, replica))
+
+    def _of_nics(self) -> dict[str, Any]:
+        """VMs and addresses, from NICs' own rows where these say all."""
+        nics, rows = tuple(self._replica.all(Nic)), self._replica.all(Address)
+        if rows:
+            complete = {nic.id for nic in nics if nic.complete}
+            rows = [row for row in rows if row.nic not in complete]
+        addresses = chain(rows, chain.from_iterable(self._addresses(nics)))
+        return {"vms": self._by_id(self._replica.by_id(Vm), self._vms(nics)), "addresses": tuple(addresses)}
 
 
-def _of_nics(replica: Replica) -> dict[str, Any]:
-    """VMs and addresses, from NICs' own rows where these say all."""
-    complete = {nic.id: told_by(nic) for nic in replica.all(Nic) if nic.complete}
-    rows = [row for row in replica.all(Address) if row.nic not in complete]
-    told = {vm.id: vm for vm, _ in complete.values()}
-    addresses = chain(rows, *(found for _, found in complete.values()))
-    return {"vms": by_id(replica.all(Vm)) | told, "addresses": tuple(addresses)}
-
-
-@lru_cache(maxsize=1 << 14)
-def told_by(nic: Nic) -> tuple[Vm, tuple[Address, ...]]:
-    """The VM and the addresses of a NIC, as far as agents need to know them, from the NIC's row alone."""
+def _vm_of(nic: Nic) -> tuple[str, Vm] | None:
+    """The VM of a NIC with its id, as far as agents need to know it, from the NIC's row alone."""
+    if not nic.complete:
+        return None
     vm = Vm(id=nic.vm, name=nic.vm_name, account=nic.account, zone="", pod=nic.pod, wanted=nic.wanted)
-    return vm, tuple(Address(id=f"{nic.id} {text}", address=text, nic=nic.id) for text in sorted(nic.addresses))
+    return vm.id, vm
+
+
+def _addresses_of(nic: Nic) -> tuple[Address, ...]:
+    """The same of its addresses."""
+    told = sorted(nic.addresses) if nic.complete else ()
+    return tuple(Address(id=f"{nic.id} {text}", address=text, nic=nic.id) for text in told)
+
+
+def _together(rows: dict[str, Vm], told: Iterable[tuple[str, Vm] | None]) -> dict[str, Vm]:
+    return rows | dict(filter(None, told))
 
 
 def last_barrier(host: str, replica: Replica) -> int:
@@ -108,11 +125,12 @@ class Gatherer:
         self._interest = services.interest
         self._heartbeats = Heartbeats()
         self._live: frozenset[str] = frozenset()
+        self._reader = Reader(services.settings.host, self._replica)
         self._known: Known | None = None
         self._vswitch: VSwitch | None = None
         self._outdated: frozenset[Kind] = CONCERNS
         self._beats = True
-        self._named, self._others = Last(named_nics), Last(_without)
+        self._named = Distinct(named_nic)
         self._replica.on_change(self._note)
 
     @property
@@ -161,7 +179,7 @@ class Gatherer:
             return
         if self._outdated:
             changed, self._outdated = self._outdated, frozenset()
-            self._known = Known.read(self._settings.host, self._replica, self._known, changed)
+            self._known = self._reader.read(changed)
         if self._beats:
             self._beats = False
             self._heartbeats.observe(self._replica.all(Host))
@@ -173,15 +191,9 @@ class Gatherer:
         """The world, without what the agent itself remembers; None as long as a source was never in sync."""
         if self._known is None or self._vswitch is None:
             return None
-        settings = self._settings
-        ports = self._others(self._vswitch.ports, settings.bridge)
-        return replace(self._known.rows, ports=ports, uplinks=settings.uplinks)
+        return replace(self._known.rows, ports=self._vswitch.ports, uplinks=self._settings.uplinks)
 
 
-def _without(ports: Iterable[LocalPort], bridge: str) -> tuple[LocalPort, ...]:
-    return tuple(port for port in ports if port.name != bridge)
-
-
-def named_nics(ports: Iterable[LocalPort]) -> frozenset[str]:
-    """The NICs that local ports name, as far as their iface-id can be one."""
-    return frozenset(filter(None, (nic_id(port.iface_id) for port in ports if port.iface_id)))
+def named_nic(port: LocalPort) -> str | None:
+    """The NIC that a local port names, if its iface-id can be one."""
+    return nic_id(port.iface_id) if port.iface_id else None

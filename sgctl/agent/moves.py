@@ -21,7 +21,7 @@ from flows.inputs import Block, Ip, Port, Unit
 from sgctl.addresses import block_text
 from sgctl.agent.announce import announcements
 from sgctl.agent.applied import Applied
-from sgctl.agent.gather import named_nics
+from sgctl.agent.gather import named_nic
 from sgctl.memo import Layers, changes
 from sgctl.world import Decision, PortState, State, World
 
@@ -98,7 +98,7 @@ class Moves:
         """The claims that the database does not show yet."""
         if not self._claimed:
             return frozenset()
-        named = named_nics(world.ports)
+        named = set(map(named_nic, world.ports))
         done = {nic for nic in self._claimed if nic not in named or _host(world, nic) == world.host}
         self._claimed -= done
         return frozenset(self._claimed)

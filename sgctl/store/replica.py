@@ -45,6 +45,11 @@ class Replica:
         with self._lock:
             return cast("list[T]", list(self._shelves[kind].rows.values()))
 
+    def by_id(self, kind: type[T]) -> dict[str, T]:
+        """All records of a kind by their ids; those that stay keep their order."""
+        with self._lock:
+            return cast("dict[str, T]", self._shelves[kind].rows.copy())
+
     def ids(self, kind: Kind) -> frozenset[str]:
         """The ids of all records of a kind."""
         with self._lock:

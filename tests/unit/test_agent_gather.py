@@ -7,8 +7,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sgctl.agent.gather import Gatherer, Heartbeats, named_nics
+from sgctl.agent.gather import CONCERNS, Gatherer, Heartbeats, Reader, named_nic
 from sgctl.heartbeat import MISSED, SHORTEST
 from sgctl.localport import LocalPort
 from sgctl.model import Address, Cloud, Host, Nic, Row, Vm
@@ -80,7 +82,7 @@ def test_a_wrong_clock_elsewhere_does_not_matter_once_the_heartbeat_moves(clock:
 def test_only_uuids_are_asked_for_in_their_canonical_form() -> None:
     texts = ["F8D7A32A-BEB9-54DF-9610-1447C535FCCD", "", None, "x", "f8d7a32abeb954df96101447c535fccd"]
     ports = [LocalPort(uuid=str(i), name=f"tap{i}", iface_id=text) for i, text in enumerate(texts)]
-    assert named_nics(ports) == {"f8d7a32a-beb9-54df-9610-1447c535fccd"}
+    assert set(map(named_nic, ports)) - {None} == {"f8d7a32a-beb9-54df-9610-1447c535fccd"}
 
 
 class Followed:
@@ -145,3 +147,46 @@ def test_a_complete_nic_needs_no_other_rows() -> None:
     rows = followed.gatherer.known.rows
     assert rows.vms["v1"].wanted == "Running"
     assert [row.address for row in rows.addresses if row.nic == "n1"] == ["10.0.0.1"]
+
+
+NICS = st.builds(
+    Nic,
+    id=st.sampled_from(["n1", "n2", "n3"]),
+    vm=st.sampled_from(["v1", "v2"]),
+    account=st.just("a"),
+    pod=st.just("p"),
+    mac=st.just("02:00:00:00:00:01"),
+    copied=st.integers(0, 1),
+    wanted=st.sampled_from(["Running", "Stopped"]),
+    addresses=st.frozensets(st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::1"])),
+)
+VMS = st.sampled_from([Vm(id=id, name="x", account="a", zone="z", pod="p") for id in ("v1", "v2")])
+ADDRESSES = st.builds(
+    Address, id=st.sampled_from("xyz"), address=st.just("10.0.0.9"), nic=st.sampled_from(["n1", "n2"])
+)
+
+
+@given(st.lists(st.tuples(NICS | VMS | ADDRESSES, st.booleans()), max_size=12))
+@settings(deadline=None)
+def test_what_was_read_before_does_not_matter(steps: list[tuple[Row, bool]]) -> None:
+    replica = Replica(KINDS)
+    reader = Reader("hv1", replica)
+    reader.read(CONCERNS)
+    for row, gone in steps:
+        replica.absorb({type(row): {row.id: None if gone else row}})
+        assert reader.read(frozenset({type(row)})) == Reader("hv1", replica).read(CONCERNS)
+
+
+def test_a_vm_and_addresses_that_stay_are_the_same_objects() -> None:
+    """Of a NIC that changes otherwise, and of the others."""
+    addresses = frozenset({"10.0.0.1"})
+    nic = Nic(id="n1", vm="v1", account="a", pod="p", mac="02:00:00:00:00:01", copied=1, addresses=addresses)
+    followed = Followed()
+    followed.show(nic, replace(nic, id="n2", vm="v2", addresses=frozenset({"10.0.0.2"})))
+    reader = Reader("hv1", followed.replica)
+    before = reader.read(CONCERNS).rows
+    followed.show(replace(nic, host="hv1"))
+    after = reader.read(frozenset({Nic})).rows
+    assert after.nics != before.nics
+    assert after.vms is before.vms
+    assert all(one is other for one, other in zip(after.addresses, before.addresses, strict=True))

@@ -17,8 +17,8 @@ from sgctl.localport import LocalPort
 from sgctl.model import Account, Address, Group, Member, Nic, Pod, Range, Row, Rule, Vm, Zone, member_id
 from sgctl.openflow.encode import flow_mod
 from sgctl.policy import decide
-from sgctl.world import World, by_id
-from tests.unit.worlds import uid
+from sgctl.world import World
+from tests.unit.worlds import by_id, uid
 
 TEXTS = (
     "", " ", "x", "\x00", "\n", "é" * 300, "10.1.0.999", "::1", "ff02::1", "fe80::1%eth0", "0.0.0.0/0", "1.2.3.4/99",

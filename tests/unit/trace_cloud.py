@@ -21,8 +21,8 @@ from flows.trace import Switch
 from sgctl.localport import LocalPort
 from sgctl.model import Account, Address, Group, Member, Nic, Pod, Range, Rule, Vm, Zone, member_id
 from sgctl.policy import units
-from sgctl.world import World, by_id
-from tests.unit.worlds import uid
+from sgctl.world import World
+from tests.unit.worlds import by_id, uid
 
 Pieces = tuple[Packet, ...]
 UPLINK = 100

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import TypeVar
 from uuid import NAMESPACE_OID, uuid5
 
 from sgctl.localport import LocalPort
@@ -22,9 +24,15 @@ from sgctl.model import (
     allowance_text,
     member_id,
 )
-from sgctl.world import World, by_id
+from sgctl.world import World
 
+R = TypeVar("R", bound=Row)
 TCP = 6
+
+
+def by_id(rows: Iterable[R]) -> dict[str, R]:
+    """Rows under their ids."""
+    return {row.id: row for row in rows}
 
 
 def uid(name: str) -> str:
