@@ -12,9 +12,9 @@ that a second, mistaken port cannot stop the one that works.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -25,7 +25,7 @@ from uuid import UUID
 from flows.inputs import Allowed, Ip
 from sgctl.addresses import block_text, parse_address, parse_mac, promised
 from sgctl.localport import UPLINK_ROLE, LocalPort
-from sgctl.memo import Last, changes, difference, exchange
+from sgctl.memo import Grouped, changes, difference, exchange
 from sgctl.model import Account, Address, Group, Nic, Vm
 from sgctl.world import PortState, State, World
 
@@ -69,16 +69,17 @@ class Binder:
     """Judges all ports of a world, and remembers: a port about which nothing has changed is not looked at again."""
 
     def __init__(self) -> None:
-        self._addresses = Last(_addresses)
+        self._addresses: Grouped[Address] = Grouped(attrgetter("nic"))
         self._basis: tuple[Any, ...] = ()
         self._bound: tuple[Bound, ...] = ()
         self._forget()
 
     def _forget(self) -> None:
         self._world = World(host="")
-        self._ranked: dict[str, _Ranked] = {}
+        self._places: dict[str, tuple[str, str]] = {}
         self._order: list[tuple[str, str]] = []
-        self._naming: dict[str | None, set[str]] = {}
+        self._ranked: list[_Ranked] = []
+        self._resting: dict[str, set[str]] = {}
         self._claims: Counter[str] = Counter()
         self._shares: Counter[str] = Counter()
         self._contested = 0
@@ -89,41 +90,44 @@ class Binder:
         basis = (*about, world.groups, world.pods, world.vms, world.nics, world.addresses)
         if basis != self._basis:
             self._look(world)
-            ranked = [self._ranked[uuid] for _, uuid in self._order]
-            self._bound, self._basis = _settle(ranked) if self._contested else tuple(map(_bound, ranked)), basis
+            self._bound = _settle(self._ranked) if self._contested else tuple(map(_bound, self._ranked))
+            self._basis = basis
         return self._bound
 
     def _look(self, world: World) -> None:
-        """Judge the ports that are new or not what they were, and those whose NICs are concerned by what differs."""
+        """Judge the ports that are new or not what they were, and those that rest on something that differs."""
         if (world.host, world.uplinks) != (self._world.host, self._world.uplinks):
             self._forget()
         addresses = self._addresses(world.addresses)
         gone, come = exchange(self._world.ports, world.ports)
-        uuids = {uuid for nic in _touched(self._world, world) for uuid in self._naming.get(nic, ())}
-        concerned = [*come, *(self._ranked[uuid].bound.port for uuid in uuids - {port.uuid for port in gone})]
-        for port in (*gone, *concerned):
-            self._drop(port)
-        for port in concerned:
+        left = {port.uuid for port in gone}
+        touched = {uuid for id in _touched(self._world, world) for uuid in self._resting.get(id, ())}
+        for uuid in left:
+            self._drop(uuid)
+        for port in (*come, *map(self._drop, touched - left)):
             self._add(_Ranked.of(_judge(*_facts(world, port, addresses))))
         self._world = world
 
-    def _drop(self, port: LocalPort) -> None:
-        ranked = self._ranked.pop(port.uuid, None)
-        if ranked is None:
-            return
-        port = ranked.bound.port
-        del self._order[bisect_left(self._order, (port.name, port.uuid))]
-        nic = nic_id(port.iface_id or "")
-        self._naming[nic].discard(port.uuid)
-        if not self._naming[nic]:
-            del self._naming[nic]
+    def _drop(self, uuid: str) -> LocalPort:
+        """Forget what was found about a port."""
+        at = bisect_left(self._order, self._places.pop(uuid))
+        del self._order[at]
+        ranked = self._ranked.pop(at)
+        for id in _grounds(ranked.bound):
+            self._resting[id].discard(uuid)
+            if not self._resting[id]:
+                del self._resting[id]
         self._count(ranked, -1)
+        return ranked.bound.port
 
     def _add(self, ranked: _Ranked) -> None:
         port = ranked.bound.port
-        self._ranked[port.uuid] = ranked
-        insort(self._order, (port.name, port.uuid))
-        self._naming.setdefault(nic_id(port.iface_id or ""), set()).add(port.uuid)
+        place = self._places[port.uuid] = (port.name, port.uuid)
+        at = bisect_left(self._order, place)
+        self._order.insert(at, place)
+        self._ranked.insert(at, ranked)
+        for id in _grounds(ranked.bound):
+            self._resting.setdefault(id, set()).add(port.uuid)
         self._count(ranked, 1)
 
     def _count(self, ranked: _Ranked, by: int) -> None:
@@ -141,41 +145,32 @@ class Binder:
         return claims > 1 or (claims == 1 and self._shares[name] > 0)
 
 
+def _grounds(bound: Bound) -> set[str]:
+    """The ids of what the judgement of a port rests on."""
+    nic, named = bound.nic, nic_id(bound.port.iface_id or "") or ""
+    return {named} if nic is None else {named, nic.vm, nic.pod, *nic.groups}
+
+
 def _touched(old: World, new: World) -> set[str]:
-    """The NICs that differ themselves, or in what they are judged by."""
-    vms = {vm.id for part in changes(old.vms, new.vms) for vm in part}
+    """The ids of NICs and VMs that differ, NICs' addresses included, and of groups and pods that came or went."""
     rows = {row.nic for part in difference(old.addresses, new.addresses) for row in part}
-    nics = {nic.id for part in changes(old.nics, new.nics) for nic in part}
-    groups, pods = _came_or_went(old.groups, new.groups), _came_or_went(old.pods, new.pods)
-    found = rows | nics | (old.claimed ^ new.claimed)
-    if vms or groups or pods:
-        found |= {
-            nic.id
-            for nic in new.nics.values()
-            if nic.vm in vms or nic.pod in pods or not groups.isdisjoint(nic.groups)
-        }
-    return found
+    differ = {row.id for part in (*changes(old.nics, new.nics), *changes(old.vms, new.vms)) for row in part}
+    there = _came_or_went(old.groups, new.groups) | _came_or_went(old.pods, new.pods)
+    return rows | differ | there | (old.claimed ^ new.claimed)
 
 
 def _came_or_went(old: Mapping[str, Any], new: Mapping[str, Any]) -> Set[str]:
     return frozenset() if old is new else old.keys() ^ new.keys()
 
 
-def _addresses(rows: Iterable[Address]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        found.setdefault(row.nic, []).append(row.address)
-    return found
-
-
-def _facts(world: World, port: LocalPort, addresses: Mapping[str, list[str]]) -> tuple[Any, ...]:
+def _facts(world: World, port: LocalPort, addresses: Mapping[Hashable, Iterable[Address]]) -> tuple[Any, ...]:
     """All that `_judge` needs to know, so that it depends on nothing else."""
     uplink = is_uplink(world, port)
     nic = None if uplink else world.nics.get(nic_id(port.iface_id or "") or "")
     if nic is None:
         return port, uplink, None, (), "", False, None, False
     missing = "" if world.groups.keys() >= nic.groups else min(nic.groups - world.groups.keys())
-    own = addresses.get(nic.id, ())
+    own = tuple(row.address for row in addresses.get(nic.id, ()))
     return port, uplink, nic, own, missing, nic.pod in world.pods, world.vms.get(nic.vm), _elsewhere(world, nic)
 
 

@@ -22,7 +22,7 @@ from sgctl.addresses import parse_address, parse_mac
 from sgctl.audiences import Audiences
 from sgctl.binding import Binder, Bound, describe, name_of
 from sgctl.identities import Groups, Identities, Numbers
-from sgctl.memo import Along, Each, Last, Layers
+from sgctl.memo import Along, Distinct, Each, Last, Layers
 from sgctl.model import Account, Group, Nic, Pod, Range, Zone
 from sgctl.numbers import assign
 from sgctl.permits import Permits
@@ -53,7 +53,7 @@ class Decider:
         self._read, self._permits = Along(permits.read), Last(Permits)
         self._assign, self._assign_identities = Last(assign), Last(assign)
         self._policies, self._segments, self._ports = Each(permits.policy), Each(_segment), Along(_entry)
-        self._traits, self._distinct = Along(_traits), Last(_distinct)
+        self._traits, self._uplinks, self._port_names = Distinct(_traits), Distinct(_uplink), Distinct(_port_name)
         self._bridge, self._chunks, self._fanouts = Last(Bridge), Last(_chunks), Each(Fanout)
         self._names, self._describe = Last(_names), Along(describe)
         self._numbers = Along(_active_number)
@@ -64,7 +64,7 @@ class Decider:
     def decide(self, world: World) -> Decision:
         """Everything that follows from a world."""
         bound = self._binder.bind(world)
-        traits = self._distinct(self._traits(bound))
+        traits = self._traits(bound)
         placed = [one for one in traits if one.state in PLACED]
         policies = self._assign(frozenset(one.groups for one in placed))
         segments = self._segments_of(world, sorted({one.pod for one in placed}))
@@ -74,11 +74,12 @@ class Decider:
         compiled = self._policies_of(policies, rules, known, numbers)
         refusals = _Refusals(world.refused)
         keep = refusals.keep
-        first = by_owner([self._bridge(_uplinks(world.uplinks, bound), 1, world.limits), *compiled])
+        uplinks = _preferred(world.uplinks, dict(self._uplinks(bound)))
+        first = by_owner([self._bridge(uplinks, 1, world.limits), *compiled])
         ports = self._entries(self._ports(bound, policies, segments))
         if world.refused:
             bound, ports = refusals.close(bound, ports)
-            traits = _distinct(map(_traits, bound))
+            traits = frozenset(filter(None, map(_traits, bound)))
         inhabited = by_owner(segments[pod] for pod in sorted({one.pod for one in traits if one.state is State.ACTIVE}))
         fanouts = self._fanouts((n, (n, open_)) for n, open_ in self._chunks(self._numbers(bound)).items())
         together = self._shared(self._shares(bound))
@@ -89,7 +90,7 @@ class Decider:
                 keep(first), keep(peers), keep(inhabited), ports, keep(together), keep(audiences), by_owner(fanouts)
             ),
             ports=self._describe(bound, *self._names(traits, world.groups, world.accounts)),
-            problems=(*_absent(world.uplinks, bound), *rules.problems, *refusals.problems),
+            problems=(*_absent(world.uplinks, self._port_names(bound)), *rules.problems, *refusals.problems),
             rules=rules.ids,
             policies={number: groups for groups, number in policies.items()},
             identities={number: groups for groups, number in numbers.items()},
@@ -123,10 +124,6 @@ class _Traits(NamedTuple):
 def _traits(one: Bound) -> _Traits | None:
     nic = one.nic
     return None if nic is None else _Traits(nic.groups, nic.pod, nic.account, one.state)
-
-
-def _distinct(traits: Iterable[_Traits | None]) -> frozenset[_Traits]:
-    return frozenset(filter(None, traits))
 
 
 def _names(
@@ -211,17 +208,24 @@ def _entries(found: Iterable[tuple[str, Unit] | None]) -> dict[str, Unit]:
     return dict(filter(None, found))
 
 
-def _uplinks(preferred: Iterable[str], bound: Iterable[Bound]) -> tuple[int, ...]:
-    """OpenFlow numbers of the uplinks that work, in order of preference."""
-    usable = {one.port.name: one.number for one in bound if one.state is State.UPLINK and not one.reason}
-    configured = [name for name in dict.fromkeys(preferred) if name in usable]
+def _uplink(one: Bound) -> tuple[str, int] | None:
+    """The name and the OpenFlow number of an uplink that works."""
+    return (one.port.name, one.number) if one.state is State.UPLINK and not one.reason else None
+
+
+def _preferred(names: Iterable[str], usable: Mapping[str, int]) -> tuple[int, ...]:
+    """OpenFlow numbers of the uplinks, in order of preference."""
+    configured = [name for name in dict.fromkeys(names) if name in usable]
     others = sorted(usable.keys() - set(configured))
     return tuple(usable[name] for name in (*configured, *others))
 
 
-def _absent(preferred: Collection[str], bound: Iterable[Bound]) -> Iterator[str]:
+def _port_name(one: Bound) -> str:
+    return one.port.name
+
+
+def _absent(preferred: Iterable[str], names: Collection[str]) -> Iterator[str]:
     """What is wrong with the uplinks that were named: a misspelt one would silently leave the VMs without a network."""
-    names = {one.port.name for one in bound} if preferred else set()
     return (f"uplink {name}: not on the bridge" for name in dict.fromkeys(preferred) if name not in names)
 
 
