@@ -189,7 +189,9 @@ class Distinct(Generic[T]):
 
 
 class Grouped(Generic[T]):
-    """Values (no object twice) by what a function says of each; only values that come or go are looked at."""
+    """Values (no object twice) by what a function says of each, None left out; only values that come or go are looked
+    at. For small groups: with each of these, the others of its group are copied.
+    """
 
     __slots__ = ("_groups", "_key", "_values")
 
@@ -203,13 +205,13 @@ class Grouped(Generic[T]):
         gone, come = exchange(self._values, values)
         self._values = values
         for value in gone:
-            key = self._key(value)
-            rest = tuple(one for one in self._groups.pop(key) if one is not value)
-            if rest:
-                self._groups[key] = rest
+            if (key := self._key(value)) is not None:
+                rest = tuple(one for one in self._groups.pop(key) if one is not value)
+                if rest:
+                    self._groups[key] = rest
         for value in come:
-            key = self._key(value)
-            self._groups[key] = (*self._groups.get(key, ()), value)
+            if (key := self._key(value)) is not None:
+                self._groups[key] = (*self._groups.get(key, ()), value)
         return self._groups
 
 

@@ -26,7 +26,7 @@ from sgctl.memo import Along, Distinct, Each, Last, Layers
 from sgctl.model import Account, Group, Nic, Pod, Range, Zone
 from sgctl.numbers import assign
 from sgctl.permits import Permits
-from sgctl.world import Decision, Refusal, State, World
+from sgctl.world import Decision, PortState, Refusal, State, World
 
 PLACED = (State.ACTIVE, State.STANDBY)
 
@@ -55,7 +55,7 @@ class Decider:
         self._policies, self._segments, self._ports = Each(permits.policy), Each(_segment), Along(_entry)
         self._traits, self._uplinks, self._port_names = Distinct(_traits), Distinct(_uplink), Distinct(_port_name)
         self._bridge, self._chunks, self._fanouts = Last(Bridge), Last(_chunks), Each(Fanout)
-        self._names, self._describe = Last(_names), Along(describe)
+        self._names, self._describe, self._standby = Last(_names), Along(describe), Distinct(_waiting)
         self._numbers = Along(_active_number)
         self._shares, self._shared = Along(_shares), Last(_shared)
         self._entries = Last(_entries)
@@ -85,11 +85,13 @@ class Decider:
         together = self._shared(self._shares(bound))
         audiences = self._audiences.of(bound, world.pods, segments)
         peers = self._identities.peers(numbers)
+        described = self._describe(bound, *self._names(traits, world.groups, world.accounts))
         return Decision(
             units=Layers(
                 keep(first), keep(peers), keep(inhabited), ports, keep(together), keep(audiences), by_owner(fanouts)
             ),
-            ports=self._describe(bound, *self._names(traits, world.groups, world.accounts)),
+            ports=described,
+            standby=self._standby(described),
             problems=(*_absent(world.uplinks, self._port_names(bound)), *rules.problems, *refusals.problems),
             rules=rules.ids,
             policies={number: groups for groups, number in policies.items()},
@@ -136,6 +138,10 @@ def _names(
         {id: account.name if account else None for id, account in owners.items()},
         {ids: tuple(sorted(name_of(id, groups, accounts) for id in ids)) for ids in sets},
     )
+
+
+def _waiting(port: PortState) -> PortState | None:
+    return port if port.state is State.STANDBY else None
 
 
 def _shares(one: Bound) -> tuple[int, tuple[Ip, ...]] | None:

@@ -119,12 +119,14 @@ class PortState:
 class Decision:
     """What follows from a `World`.
 
-    units: what flows are built from, by owner.  ports: one state per local port.  problems: what was left out, and why.
+    units: what flows are built from, by owner.  ports: one state per local port.  standby: those of them that wait.
+    problems: what was left out, and why.
     rules, policies, identities: what the numbers in registers and labels stand for (rule id, group ids).
     """
 
     units: Layers[Unit]
     ports: tuple[PortState, ...]
+    standby: frozenset[PortState] = frozenset()
     problems: tuple[str, ...] = ()
     rules: Mapping[int, str] = field(default_factory=dict)
     policies: Mapping[int, frozenset[str]] = field(default_factory=dict)

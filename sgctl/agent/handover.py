@@ -116,7 +116,7 @@ class Handovers:
             return
         ports = applied.decision.ports
         nothing = not self._replica.count(Handover) and self._arrivals.empty
-        if nothing and all(port.state is not State.STANDBY for port in ports):
+        if nothing and not applied.decision.standby:
             self._seen, self._was_active = ports, {}
             return
         here = Here.of(applied.decision)

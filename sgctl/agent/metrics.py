@@ -42,6 +42,7 @@ class Metrics:
         self.repairs = Counter("sgctl_repairs", "Flows repaired after others.", ["kind"], registry=registry)
         self.lag = Gauge("sgctl_database_lag_seconds", "Age of what is known of the database.", registry=registry)
         self._current_at = monotonic()
+        self._decision: Decision | None = None
         for cause in ("refused", "switch gone"):
             self.errors.labels(cause)
         for kind in ("add", "delete"):
@@ -86,16 +87,19 @@ class Metrics:
         self.lag.set(now - self._current_at)
 
     def observe(self, decision: Decision, flows: int, plan: Plan) -> None:
-        """What is in force now."""
+        """What is in force now; its hundreds of ports are counted when somebody asks."""
+        self._decision = decision
+        self.flows.set(flows)
+        self.foreign.set(plan.foreign)
+        self.problems.set(len(decision.problems))
+
+    def _count(self, decision: Decision) -> None:
         states = Tally(port.state for port in decision.ports)
         for state in State:
             self.ports.labels(state.value).set(states[state])
         kinds = Tally(map(type, decision.units.values()))
         for kind in (Port, Standby, Policy, Peer, Fanout):
             self.units.labels(kind.__name__.lower()).set(kinds[kind])
-        self.flows.set(flows)
-        self.foreign.set(plan.foreign)
-        self.problems.set(len(decision.problems))
 
     def count_drops(self, drops: Iterable[Mapping[str, Any]]) -> None:
         """What the switch has dropped; the counts start anew when a flow is replaced."""
@@ -111,4 +115,6 @@ class Metrics:
 
     def text(self) -> bytes:
         """The exposition format."""
+        if self._decision is not None:
+            self._count(self._decision)
         return generate_latest(self.registry)

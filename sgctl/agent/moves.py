@@ -23,7 +23,7 @@ from sgctl.agent.announce import announcements
 from sgctl.agent.applied import Applied
 from sgctl.agent.gather import named_nic
 from sgctl.memo import Layers, changes
-from sgctl.world import Decision, PortState, State, World
+from sgctl.world import Decision, PortState, World
 
 LOG = logging.getLogger(__name__)
 HOLD_OFF = 0.25
@@ -67,7 +67,7 @@ class Moves:
         """
         if applied is None:
             return False
-        standby = {port.ofport: port for port in applied.decision.ports if port.state is State.STANDBY}
+        standby = {port.ofport: port for port in applied.decision.standby}
         for frame in dict.fromkeys(frames):
             port = standby.get(frame.port)
             nic = port.nic if port is not None else None
@@ -117,7 +117,7 @@ class Moves:
         old = _addresses(closed)
         if before is None:
             old = {(address, unit.nic) for unit in opened for address in held(unit)}
-        waited = {port.nic for port in before.ports if port.state is State.STANDBY} if before and opened else set()
+        waited = {port.nic for port in before.standby} if before else set()
         return [
             block_text(address)
             for unit in opened
@@ -128,7 +128,7 @@ class Moves:
 
     def left(self, world: World, decision: Decision, before: Decision | None) -> list[str]:
         """Addresses that no local port has any more, and that did not move to another hypervisor."""
-        standby = {port.nic: _place(port) for port in decision.ports if port.state is State.STANDBY and port.nic}
+        standby = {port.nic: _place(port) for port in decision.standby if port.nic}
         if before is None:
             self._doubted = standby
             return []

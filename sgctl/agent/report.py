@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from operator import attrgetter
 from threading import Event
 from time import time
 from typing import Any
@@ -25,6 +26,7 @@ from sgctl.agent.writer import Writer
 from sgctl.config import Settings
 from sgctl.errors import Conflict, Stale, StoreError
 from sgctl.heartbeat import wanted
+from sgctl.memo import Grouped, changes, exchange
 from sgctl.model import Cloud, Host, Nic
 from sgctl.store import Changes, Database, Guard, Insert, Update
 from sgctl.world import PortState, State
@@ -49,23 +51,38 @@ class Binding:
         return Update(Nic, self.nic, values), Guard(Nic, self.nic, {"host": self.before})
 
 
-def bindings(host: str, nics: Iterable[Nic], ports: Iterable[PortState]) -> Iterator[Binding]:
+class Bindings:
     """The rows that differ from what is in force on this host.
 
     An active NIC is here, whatever its row says. A closed one is, unless it is somewhere else. A row that says that a
     NIC is here is cleared if no port has it. A port that is still without its number is no news.
+    Only NICs that differ, or whose ports do, are looked at again.
     """
-    best: dict[str, PortState] = {}
-    for port in ports:
-        if port.nic and (port.nic not in best or port.state is State.ACTIVE):
-            best[port.nic] = port
-    for nic in nics:
-        wanted = _wanted(host, nic, best.get(nic.id))
-        if wanted is not None and wanted != (nic.host, nic.state, nic.reason):
-            yield Binding(nic.id, nic.host, *wanted)
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._nics: Mapping[str, Nic] = {}
+        self._ports: tuple[PortState, ...] = ()
+        self._ports_of: Grouped[PortState] = Grouped(attrgetter("nic"))
+        self._due: dict[str, Binding] = {}
+
+    def of(self, nics: Mapping[str, Nic], ports: tuple[PortState, ...]) -> list[Binding]:
+        """What these rows should say, with these ports."""
+        touched = {nic.id for part in changes(self._nics, nics) for nic in part}
+        touched |= {port.nic for part in exchange(self._ports, ports) for port in part if port.nic}
+        ports_of = self._ports_of(ports)
+        self._nics, self._ports = nics, ports
+        for id in touched:
+            self._due.pop(id, None)
+            nic = nics.get(id)
+            wanted = _wanted(self._host, nic, ports_of.get(id, ())) if nic is not None else None
+            if nic is not None and wanted is not None and wanted != (nic.host, nic.state, nic.reason):
+                self._due[id] = Binding(id, nic.host, *wanted)
+        return list(self._due.values())
 
 
-def _wanted(host: str, nic: Nic, port: PortState | None) -> tuple[str, str, str] | None:
+def _wanted(host: str, nic: Nic, ports: Iterable[PortState]) -> tuple[str, str, str] | None:
+    port = min(ports, key=lambda one: (one.state is not State.ACTIVE, one.name), default=None)
     if port is None:
         return ("", "", "") if nic.host == host else None
     if port.state is State.ACTIVE:
@@ -83,6 +100,7 @@ class Reporter:
         self._row = str(uuid5(NAMESPACE_OID, f"sgctl host {settings.host}"))
         self._database, self._writer = database, writer
         self._cuts = cuts
+        self._bindings = Bindings(settings.host)
         self._address = _own_address(settings.db)
         self._started = round(time() * 1000)
         self._pulse = Pulse()
@@ -151,7 +169,7 @@ class Reporter:
 
     def _write_bindings(self, applied: Applied) -> bool:
         # The rows that the decision was made from: a newer claim of another host must win, not be overwritten.
-        wanted = list(bindings(self._host, applied.world.nics.values(), applied.decision.ports))
+        wanted = self._bindings.of(applied.world.nics, applied.decision.ports)
         now = round(time() * 1000)
         try:
             if wanted:

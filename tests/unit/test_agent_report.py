@@ -9,9 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sgctl.agent.applied import Applied
-from sgctl.agent.report import Binding, Reporter, bindings
+from sgctl.agent.report import Binding, Bindings, Reporter
 from sgctl.errors import StoreError, Unavailable
 from sgctl.memo import Layers
 from sgctl.model import Host, Nic
@@ -28,14 +30,18 @@ def port(state: State, reason: str = "", *, name: str = "tap1", ofport: int | No
     return PortState(name=name, ofport=ofport, state=state, reason=reason, nic=NIC.id)
 
 
+def bindings(nic: Nic, *ports: PortState) -> list[Binding]:
+    return Bindings("hv1").of({nic.id: nic}, ports)
+
+
 def told(nic: Nic, *ports: PortState) -> list[tuple[str, str, str]]:
-    return [(one.host, one.state, one.reason) for one in bindings("hv1", [nic], ports)]
+    return [(one.host, one.state, one.reason) for one in bindings(nic, *ports)]
 
 
 @pytest.mark.parametrize("host", ["", "hv2"])
 def test_an_active_nic_is_here(host: str) -> None:
     nic = replace(NIC, host=host, state="up" if host else "")
-    assert list(bindings("hv1", [nic], [port(State.ACTIVE)])) == [Binding(nic.id, host, "hv1", "up", "")]
+    assert bindings(nic, port(State.ACTIVE)) == [Binding(nic.id, host, "hv1", "up", "")]
 
 
 def test_what_is_written_already_is_not_written_again() -> None:
@@ -148,3 +154,30 @@ def test_it_looks_again_as_soon_as_the_database_is_in_sync() -> None:
     replica.insync = True
     replica.announce(nothing)
     assert woken.is_set()
+
+
+NICS = st.builds(
+    replace,
+    st.just(NIC),
+    id=st.sampled_from(["n1", "n2"]),
+    host=st.sampled_from(["", "hv1", "hv2"]),
+    state=st.sampled_from(["", "up", "closed"]),
+)
+PORTS = st.builds(
+    PortState,
+    name=st.sampled_from(["tap1", "tap2", "tap3"]),
+    ofport=st.sampled_from([None, 1]),
+    state=st.sampled_from(State),
+    reason=st.sampled_from(["", "bad"]),
+    nic=st.sampled_from([None, "n1", "n2", "n3"]),
+)
+
+
+@given(st.lists(st.tuples(st.lists(NICS), st.lists(PORTS, unique_by=lambda port: port.name)), max_size=4))
+def test_what_was_in_force_before_does_not_matter(history: list[tuple[list[Nic], list[PortState]]]) -> None:
+    """There and back, so that rows stay the same objects too."""
+    followed = Bindings("hv1")
+    for rows, ports in (*history, *reversed(history)):
+        nics = {nic.id: nic for nic in rows}
+        found = followed.of(nics, tuple(ports))
+        assert {one.nic: one for one in found} == {one.nic: one for one in Bindings("hv1").of(nics, tuple(ports))}
