@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from flows import fields as f
 from flows.bands import Band
@@ -65,7 +66,7 @@ _DHCP_PORTS = {4: (67, 68), 6: (547, 546)}
 _UDP = {4: UDP4, 6: UDP6}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Direction:
     """What differs between egress and ingress rules."""
 
@@ -179,12 +180,19 @@ def _bundle(way: _Direction, policy: int, number: int, version: int, services: S
 def _alone(way: _Direction, policy: int, rules: list[Rule]) -> Iterator[Flow]:
     chosen: dict[tuple[int, Match], Flow] = {}
     for rule in sorted(rules, key=lambda one: one.number):
-        for rank, terms in _matches(way, rule):
-            note = f"let {way.verb} by rule {rule.number:08x}"
-            load = (Load(way.rule, rule.number),)
-            flow = go(way.table, Band.ALLOW + rank, note, way.policy.eq(policy), terms, to=way.to, do=load)
+        for flow in _of_one(way, policy, rule):
             chosen.setdefault((flow.priority, flow.match), flow)
     yield from chosen.values()
+
+
+@lru_cache(maxsize=1 << 13)
+def _of_one(way: _Direction, policy: int, rule: Rule) -> tuple[Flow, ...]:
+    """The flows of a rule by itself; kept, for of the many of a policy one at a time changes."""
+    note = f"let {way.verb} by rule {rule.number:08x}"
+    load, who = (Load(way.rule, rule.number),), way.policy.eq(policy)
+    return tuple(
+        go(way.table, Band.ALLOW + rank, note, who, terms, to=way.to, do=load) for rank, terms in _matches(way, rule)
+    )
 
 
 def _matches(way: _Direction, rule: Rule) -> Iterator[tuple[int, tuple[Terms, ...]]]:
