@@ -12,43 +12,43 @@ from typing import NamedTuple
 from flows.inputs import Audience, Ip, Segment
 from sgctl.addresses import parse_address
 from sgctl.binding import Bound
-from sgctl.memo import Along, Last
+from sgctl.memo import Last
 from sgctl.model import Pod
 from sgctl.world import State
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """An open port: its pod, its number, and what its NIC shares with others."""
 
     pod: str
     number: int
     shared: tuple[Ip, ...]
 
+    @classmethod
+    def of(cls, one: Bound) -> Place | None:
+        """That of a port, if it is open."""
+        if one.nic is None or one.state is not State.ACTIVE:
+            return None
+        shared = tuple(each.network.network_address for each in one.allowed if each.shared)
+        return cls(one.nic.pod, one.number, shared)
+
 
 class Audiences:
     """Works them out, and remembers."""
 
     def __init__(self) -> None:
-        self._places = Along(_place)
         self._made = Last(_made)
 
     def of(
-        self, bound: tuple[Bound, ...], pods: Mapping[str, Pod], segments: Mapping[str, Segment]
+        self, places: tuple[Place | None, ...], pods: Mapping[str, Pod], segments: Mapping[str, Segment]
     ) -> Mapping[str, Audience]:
         """The audiences on this hypervisor, by owner; none of pods where nothing is shared."""
         shared = {id: pods[id].shared for id in segments}
-        return self._made(self._places(bound), shared, {id: segment.number for id, segment in segments.items()})
-
-
-def _place(one: Bound) -> _Place | None:
-    if one.nic is None or one.state is not State.ACTIVE:
-        return None
-    shared = tuple(each.network.network_address for each in one.allowed if each.shared)
-    return _Place(one.nic.pod, one.number, shared)
+        return self._made(places, shared, {id: segment.number for id, segment in segments.items()})
 
 
 def _made(
-    found: Iterable[_Place | None], shared: Mapping[str, Iterable[str]], numbers: Mapping[str, int]
+    found: Iterable[Place | None], shared: Mapping[str, Iterable[str]], numbers: Mapping[str, int]
 ) -> dict[str, Audience]:
     """Pods that look the same to their VMs have one number, and so one audience."""
     places = list(filter(None, found))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -25,7 +25,7 @@ from uuid import UUID
 from flows.inputs import Allowed, Ip
 from sgctl.addresses import block_text, parse_address, parse_mac, promised
 from sgctl.localport import UPLINK_ROLE, LocalPort
-from sgctl.memo import Grouped, changes, difference, exchange
+from sgctl.memo import Grouped, changes, exchange
 from sgctl.model import Account, Address, Group, Nic, Vm
 from sgctl.world import PortState, State, World
 
@@ -70,12 +70,11 @@ class Binder:
 
     def __init__(self) -> None:
         self._addresses: Grouped[Address] = Grouped(attrgetter("nic"))
-        self._basis: tuple[Any, ...] = ()
-        self._bound: tuple[Bound, ...] = ()
         self._forget()
 
     def _forget(self) -> None:
         self._world = World(host="")
+        self._bound: tuple[Bound, ...] = ()
         self._places: dict[str, tuple[str, str]] = {}
         self._order: list[tuple[str, str]] = []
         self._ranked: list[_Ranked] = []
@@ -85,28 +84,26 @@ class Binder:
         self._contested = 0
 
     def bind(self, world: World) -> tuple[Bound, ...]:
-        """All local ports, in the order of their names; the same object as before if nothing about them differs."""
-        about = (world.host, world.ports, world.uplinks, world.claimed)
-        basis = (*about, world.groups, world.pods, world.vms, world.nics, world.addresses)
-        if basis != self._basis:
-            self._look(world)
+        """All local ports, in the order of their names; the same object as before if what they rest on is the same."""
+        if self._look(world):
             self._bound = _settle(self._ranked) if self._contested else tuple(map(_bound, self._ranked))
-            self._basis = basis
         return self._bound
 
-    def _look(self, world: World) -> None:
-        """Judge the ports that are new or not what they were, and those that rest on something that differs."""
+    def _look(self, world: World) -> bool:
+        """Judge the ports that are new or not what they were, and those that rest on what differs; true if any do, or
+        have gone."""
         if (world.host, world.uplinks) != (self._world.host, self._world.uplinks):
             self._forget()
-        addresses = self._addresses(world.addresses)
         gone, come = exchange(self._world.ports, world.ports)
         left = {port.uuid for port in gone}
-        touched = {uuid for id in _touched(self._world, world) for uuid in self._resting.get(id, ())}
+        differ = _differ(self._world, world) | self._addresses.follow(world.addresses)
+        touched = {uuid for id in differ for uuid in self._resting.get(id, ())} - left
         for uuid in left:
             self._drop(uuid)
-        for port in (*come, *map(self._drop, touched - left)):
-            self._add(_Ranked.of(_judge(*_facts(world, port, addresses))))
+        for port in (*come, *map(self._drop, touched)):
+            self._add(_Ranked.of(_judge(*_facts(world, port, self._addresses.groups))))
         self._world = world
+        return bool(left or come or touched)
 
     def _drop(self, uuid: str) -> LocalPort:
         """Forget what was found about a port."""
@@ -151,19 +148,18 @@ def _grounds(bound: Bound) -> set[str]:
     return {named} if nic is None else {named, nic.vm, nic.pod, *nic.groups}
 
 
-def _touched(old: World, new: World) -> set[str]:
-    """The ids of NICs and VMs that differ, NICs' addresses included, and of groups and pods that came or went."""
-    rows = {row.nic for part in difference(old.addresses, new.addresses) for row in part}
-    differ = {row.id for part in (*changes(old.nics, new.nics), *changes(old.vms, new.vms)) for row in part}
+def _differ(old: World, new: World) -> set[str]:
+    """The ids of NICs and VMs that differ, and of groups and pods that have come or gone."""
+    rows = {row.id for part in (*changes(old.nics, new.nics), *changes(old.vms, new.vms)) for row in part}
     there = _came_or_went(old.groups, new.groups) | _came_or_went(old.pods, new.pods)
-    return rows | differ | there | (old.claimed ^ new.claimed)
+    return rows | there | (old.claimed ^ new.claimed)
 
 
 def _came_or_went(old: Mapping[str, Any], new: Mapping[str, Any]) -> Set[str]:
     return frozenset() if old is new else old.keys() ^ new.keys()
 
 
-def _facts(world: World, port: LocalPort, addresses: Mapping[Hashable, Iterable[Address]]) -> tuple[Any, ...]:
+def _facts(world: World, port: LocalPort, addresses: Mapping[str, Iterable[Address]]) -> tuple[Any, ...]:
     """All that `_judge` needs to know, so that it depends on nothing else."""
     uplink = is_uplink(world, port)
     nic = None if uplink else world.nics.get(nic_id(port.iface_id or "") or "")

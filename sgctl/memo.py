@@ -10,7 +10,7 @@ differ, `difference` and `changes` find them without a step of the interpreter f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, ValuesView
 from itertools import chain, compress, count, zip_longest
 from operator import is_not
 from typing import Any, Generic, TypeVar
@@ -26,6 +26,8 @@ def difference(old: Collection[T], new: Collection[T]) -> tuple[list[T], list[T]
 
     What is left of both may still have values in common.
     """
+    if old is new:
+        return [], []
     was, now = list(old), list(new)
     shorter = min(len(was), len(now))
     start = _same(was, now, shorter)
@@ -193,26 +195,29 @@ class Grouped(Generic[T]):
     at. For small groups: with each of these, the others of its group are copied.
     """
 
-    __slots__ = ("_groups", "_key", "_values")
+    __slots__ = ("_key", "_values", "groups")
 
-    def __init__(self, key: Callable[[T], Hashable]) -> None:
+    def __init__(self, key: Callable[[T], str | None]) -> None:
         self._key = key
         self._values: Collection[T] = ()
-        self._groups: dict[Hashable, tuple[T, ...]] = {}
+        self.groups: dict[str, tuple[T, ...]] = {}
 
-    def __call__(self, values: Collection[T]) -> Mapping[Hashable, tuple[T, ...]]:
-        """The values of each key that any has; good until the next call."""
+    def follow(self, values: Collection[T]) -> set[str]:
+        """Take over the values that there are now; the keys of those that have come or gone."""
         gone, come = exchange(self._values, values)
         self._values = values
+        touched = set()
         for value in gone:
             if (key := self._key(value)) is not None:
-                rest = tuple(one for one in self._groups.pop(key) if one is not value)
+                touched.add(key)
+                rest = tuple(one for one in self.groups.pop(key) if one is not value)
                 if rest:
-                    self._groups[key] = rest
+                    self.groups[key] = rest
         for value in come:
             if (key := self._key(value)) is not None:
-                self._groups[key] = (*self._groups.get(key, ()), value)
-        return self._groups
+                touched.add(key)
+                self.groups[key] = (*self.groups.get(key, ()), value)
+        return touched
 
 
 class Each(Generic[T]):

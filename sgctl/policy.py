@@ -11,7 +11,7 @@ A rule that makes no sense is left out, which allows less and never more, and is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from flows.inputs import FANOUT_CHUNKS, Bridge, Fanout, Ip, Network, Policy, Port, Segment, Shared, Standby, Unit
 from sgctl import permits
 from sgctl.addresses import parse_address, parse_mac
-from sgctl.audiences import Audiences
+from sgctl.audiences import Audiences, Place
 from sgctl.binding import Binder, Bound, describe, name_of
 from sgctl.identities import Groups, Identities, Numbers
 from sgctl.memo import Along, Distinct, Each, Last, Layers
@@ -56,8 +56,7 @@ class Decider:
         self._traits, self._uplinks, self._port_names = Distinct(_traits), Distinct(_uplink), Distinct(_port_name)
         self._bridge, self._chunks, self._fanouts = Last(Bridge), Last(_chunks), Each(Fanout)
         self._names, self._describe, self._standby = Last(_names), Along(describe), Distinct(_waiting)
-        self._numbers = Along(_active_number)
-        self._shares, self._shared = Along(_shares), Last(_shared)
+        self._places, self._shared = Along(Place.of), Last(_shared)
         self._entries = Last(_entries)
         self._audiences = Audiences()
 
@@ -81,9 +80,10 @@ class Decider:
             bound, ports = refusals.close(bound, ports)
             traits = frozenset(filter(None, map(_traits, bound)))
         inhabited = by_owner(segments[pod] for pod in sorted({one.pod for one in traits if one.state is State.ACTIVE}))
-        fanouts = self._fanouts((n, (n, open_)) for n, open_ in self._chunks(self._numbers(bound)).items())
-        together = self._shared(self._shares(bound))
-        audiences = self._audiences.of(bound, world.pods, segments)
+        places = self._places(bound)
+        fanouts = self._fanouts((n, (n, open_)) for n, open_ in self._chunks(places).items())
+        together = self._shared(places)
+        audiences = self._audiences.of(places, world.pods, segments)
         peers = self._identities.peers(numbers)
         described = self._describe(bound, *self._names(traits, world.groups, world.accounts))
         return Decision(
@@ -92,11 +92,16 @@ class Decider:
             ),
             ports=described,
             standby=self._standby(described),
-            problems=(*_absent(world.uplinks, self._port_names(bound)), *rules.problems, *refusals.problems),
+            problems=(*self._absent(world.uplinks, bound), *rules.problems, *refusals.problems),
             rules=rules.ids,
             policies={number: groups for groups, number in policies.items()},
             identities={number: groups for groups, number in numbers.items()},
         )
+
+    def _absent(self, preferred: tuple[str, ...], bound: tuple[Bound, ...]) -> Iterator[str]:
+        """What is wrong with the uplinks that were named: a misspelt one would leave the VMs without a network."""
+        names = self._port_names(bound) if preferred else ()
+        return (f"uplink {name}: not on the bridge" for name in dict.fromkeys(preferred) if name not in names)
 
     def _policies_of(
         self, policies: Numbers, rules: Permits, known: tuple[frozenset[Groups], frozenset[Groups]], numbers: Numbers
@@ -144,25 +149,13 @@ def _waiting(port: PortState) -> PortState | None:
     return port if port.state is State.STANDBY else None
 
 
-def _shares(one: Bound) -> tuple[int, tuple[Ip, ...]] | None:
-    """An open port's number with what other NICs may hold as well."""
-    if not one.allowed or one.state is not State.ACTIVE:
-        return None
-    shared = tuple(each.network.network_address for each in one.allowed if each.shared)
-    return (one.number, shared) if shared else None
-
-
-def _shared(holders: Iterable[tuple[int, tuple[Ip, ...]] | None]) -> dict[str, Unit]:
+def _shared(places: Iterable[Place | None]) -> dict[str, Unit]:
     """What several NICs may hold, with the open ports here of those that do."""
     found: dict[Ip, list[int]] = {}
-    for number, addresses in filter(None, holders):
-        for address in addresses:
-            found.setdefault(address, []).append(number)
+    for place in filter(None, places):
+        for address in place.shared:
+            found.setdefault(address, []).append(place.number)
     return by_owner(Shared(address, tuple(sorted(numbers))) for address, numbers in found.items())
-
-
-def _active_number(one: Bound) -> int:
-    return one.number if one.state is State.ACTIVE else 0
 
 
 def by_owner(units: Iterable[Unit]) -> dict[str, Unit]:
@@ -230,11 +223,6 @@ def _port_name(one: Bound) -> str:
     return one.port.name
 
 
-def _absent(preferred: Iterable[str], names: Collection[str]) -> Iterator[str]:
-    """What is wrong with the uplinks that were named: a misspelt one would silently leave the VMs without a network."""
-    return (f"uplink {name}: not on the bridge" for name in dict.fromkeys(preferred) if name not in names)
-
-
 def _mac(nic: Nic) -> int:
     mac = parse_mac(nic.mac)
     assert mac is not None, "bind() has checked it"
@@ -278,9 +266,9 @@ def _servers(texts: Iterable[str]) -> tuple[Ip, ...]:
     return tuple(sorted(addresses, key=lambda address: (address.version, int(address))))
 
 
-def _chunks(numbers: Iterable[int]) -> dict[int, tuple[int, ...]]:
-    """The numbers of the open ports by the part of the fan-out that they are in; 0 is no number."""
+def _chunks(places: Iterable[Place | None]) -> dict[int, tuple[int, ...]]:
+    """The numbers of the open ports by the part of the fan-out that they are in."""
     chunks: dict[int, list[int]] = {}
-    for number in sorted(filter(None, numbers)):
+    for number in sorted(place.number for place in filter(None, places)):
         chunks.setdefault(number % FANOUT_CHUNKS, []).append(number)
     return {chunk: tuple(ports) for chunk, ports in chunks.items()}

@@ -85,7 +85,8 @@ class Bounds:
 
     def withdraw(self, switch: Switch) -> None:
         """Delete meters that no flow uses any more."""
-        unused = [self._installed[number] for number in self._open - self.wanted.keys() if number in self._installed]
+        gone = (number for number in self._open if number not in self.wanted)
+        unused = [self._installed[number] for number in gone if number in self._installed]
         self._change(switch, [(Change.DELETE, spec) for spec in unused])
         self._open = {number for number in self._open if self.wanted.get(number) != self._installed.get(number)}
 

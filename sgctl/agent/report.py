@@ -26,7 +26,7 @@ from sgctl.agent.writer import Writer
 from sgctl.config import Settings
 from sgctl.errors import Conflict, Stale, StoreError
 from sgctl.heartbeat import wanted
-from sgctl.memo import Grouped, changes, exchange
+from sgctl.memo import Grouped, changes
 from sgctl.model import Cloud, Host, Nic
 from sgctl.store import Changes, Database, Guard, Insert, Update
 from sgctl.world import PortState, State
@@ -62,20 +62,18 @@ class Bindings:
     def __init__(self, host: str) -> None:
         self._host = host
         self._nics: Mapping[str, Nic] = {}
-        self._ports: tuple[PortState, ...] = ()
         self._ports_of: Grouped[PortState] = Grouped(attrgetter("nic"))
         self._due: dict[str, Binding] = {}
 
     def of(self, nics: Mapping[str, Nic], ports: tuple[PortState, ...]) -> list[Binding]:
         """What these rows should say, with these ports."""
         touched = {nic.id for part in changes(self._nics, nics) for nic in part}
-        touched |= {port.nic for part in exchange(self._ports, ports) for port in part if port.nic}
-        ports_of = self._ports_of(ports)
-        self._nics, self._ports = nics, ports
+        touched |= self._ports_of.follow(ports)
+        self._nics = nics
         for id in touched:
             self._due.pop(id, None)
             nic = nics.get(id)
-            wanted = _wanted(self._host, nic, ports_of.get(id, ())) if nic is not None else None
+            wanted = _wanted(self._host, nic, self._ports_of.groups.get(id, ())) if nic is not None else None
             if nic is not None and wanted is not None and wanted != (nic.host, nic.state, nic.reason):
                 self._due[id] = Binding(id, nic.host, *wanted)
         return list(self._due.values())

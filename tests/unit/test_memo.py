@@ -129,19 +129,30 @@ def test_distinct_results_are_those_of_all_values(history: list[list[list[int]]]
 
 @given(HISTORIES)
 def test_values_are_grouped_whatever_came_before(history: list[list[list[int]]]) -> None:
-    grouped: Grouped[list[int]] = Grouped(odd)
+    grouped: Grouped[list[int]] = Grouped(name)
+    before: list[list[int]] = []
     for values in history:
-        found = grouped(values)
-        assert found.keys() == {value[0] for value in values} - {0}
-        for key, group in found.items():
-            assert sorted(map(id, group)) == sorted(id(value) for value in values if value[0] == key)
+        differ = {id(one) for one in before} ^ {id(one) for one in values}
+        touched = {name(one) for one in (*before, *values) if id(one) in differ}
+        before = values
+        assert grouped.follow(values) == touched - {None}
+        assert grouped.groups.keys() == set(map(name, values)) - {None}
+        for key, group in grouped.groups.items():
+            assert sorted(map(id, group)) == sorted(id(value) for value in values if name(value) == key)
+
+
+def name(value: list[int]) -> str | None:
+    return str(value[0]) if value[0] else None
 
 
 def test_only_what_comes_or_goes_is_looked_at() -> None:
     called: list[int] = []
     values = [[number] for number in range(100)]
-    for remembering in (Distinct(lambda one: called.append(one[0])), Grouped(lambda one: called.append(one[0]))):
-        remembering(values)
+    other = [*values[:50], [1000], *values[51:]]
+    distinct: Distinct[None] = Distinct(lambda one: called.append(one[0]))
+    grouped: Grouped[list[int]] = Grouped(lambda one: called.append(one[0]))
+    for follow in (distinct, grouped.follow):
+        follow(values)
         called.clear()
-        remembering([*values[:50], [1000], *values[51:]])
+        follow(other)
         assert sorted(called) == [50, 1000]
