@@ -174,7 +174,8 @@ class Writer:
         current = self._gatherer.current
         basis = (self._gatherer.known, *fresh, current)
         if basis != self._basis:
-            self._reconcile(switch, installed, world, noted, current=current)
+            with uncollected():
+                self._reconcile(switch, installed, world, noted, current=current)
             self._basis = basis
         if self.applied is not None:
             late = self._moves.left_before(world, self.applied.decision)
@@ -250,15 +251,13 @@ class Writer:
         known = self._gatherer.known
         assert known is not None
         while True:
-            with uncollected():
-                decision = carry(self._decider.decide(world), world.brought, world.refused)
-                if self.applied is None:
-                    world = replace(world, overdrafts=self._quotas.adopt(decision, installed))
-                decision = overdraw(decision, world.overdrafts, world.refused)
+            decision = carry(self._decider.decide(world), world.brought, world.refused)
+            if self.applied is None:
+                world = replace(world, overdrafts=self._quotas.adopt(decision, installed))
+            decision = overdraw(decision, world.overdrafts, world.refused)
             try:
-                with uncollected():
-                    desired = self._compile(decision)
-                    todo = self._compiler.plan(installed, frozenset({LEARNED_COOKIE}))
+                desired = self._compile(decision)
+                todo = self._compiler.plan(installed, frozenset({LEARNED_COOKIE}))
                 self._apply(switch, installed, world, decision, todo, noted)
                 break
             except Unbuildable as error:
