@@ -286,16 +286,18 @@ class Policy:
 @dataclass(frozen=True, slots=True)
 class Peer:
     """An address or a network that local rules name through groups, with its identity as destination and as source
-    (0: none)."""
+    (0: none).
+
+    owner: the owner of this address's flows; there are thousands, and to write an address takes a while.
+    """
 
     address: Block
     egress_identity: int = 0
     ingress_identity: int = 0
+    owner: str = field(init=False, compare=False, repr=False)
 
-    @property
-    def owner(self) -> str:
-        """The owner of this address's flows."""
-        return f"peer/{self.address}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "owner", f"peer/{self.address!s}")
 
 
 @dataclass(frozen=True, slots=True)

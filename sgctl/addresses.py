@@ -16,6 +16,7 @@ SHORTEST = {4: 16, 6: 48}
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 
 
+@lru_cache(maxsize=1 << 14)
 def parse_mac(text: str) -> int | None:
     """A unicast MAC address as a number, None if it is not one."""
     text = text.strip().lower()

@@ -60,11 +60,12 @@ class Identities:
         if self._stale:
             self._peers = dict(self._peers)
         for address in self._stale:
-            self._peers.pop(Peer(address).owner, None)
             out, into = self._pairs.get(address, _NOBODY)
+            peer = Peer(address, numbers[out] if out else 0, numbers[into] if into else 0)
             if out or into:
-                peer = Peer(address, numbers[out] if out else 0, numbers[into] if into else 0)
                 self._peers[peer.owner] = peer
+            else:
+                self._peers.pop(peer.owner, None)
         self._stale.clear()
         return self._peers
 

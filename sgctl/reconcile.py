@@ -126,10 +126,11 @@ class Compiler:
         for owner in [unit.owner for unit in gone if unit.owner not in units]:
             self._forget(owner)
         for unit in come:
-            if known.get(unit.owner) != unit:
-                self._forget(unit.owner)
-                self._learn(unit.owner, unit)
-            known[unit.owner] = unit
+            owner = unit.owner
+            if known.get(owner) != unit:
+                self._forget(owner)
+                self._learn(owner, unit)
+            known[owner] = unit
         if self._collided:
             self._merge()
         self._compiled = units
@@ -138,10 +139,11 @@ class Compiler:
     def plan(self, installed: Installed, learned: frozenset[int] = frozenset()) -> Plan:
         """What turns `installed` into the flows compiled last, as `plan` says.
 
-        Of an `installed` that it has seen before only what has changed since is looked at: of the flows here, and of
-        the former plan, which may have been carried out or not. So in between only plans may have changed it.
+        Of an `installed` that it has seen before only what has changed since is looked at, unless that is the most: of
+        the flows here, and of the former plan, which may have been carried out or not. So in between only plans may
+        have changed it.
         """
-        if installed is self._seen:
+        if installed is self._seen and 2 * len(self._changed) < len(self._desired):
             here = {cookie: self._desired[cookie] for cookie in self._changed if cookie in self._desired}
             there = {cookie: installed[cookie] for cookie in self._changed if cookie in installed}
             todo = replace(plan(here, there, learned), foreign=self._foreign)

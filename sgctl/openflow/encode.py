@@ -70,6 +70,7 @@ _pack_output = Struct("!HHIH6x").pack
 _pack_apply = Struct("!HH4x").pack
 _pack_goto = Struct("!HHB3x").pack
 _pack_meter = Struct("!HHI").pack
+_pack_nicira = Struct("!HHIH").pack
 _MOD, _ANYWHERE = bytes((VERSION, FLOW_MOD)), b"\xff" * 12 + bytes(4)
 """How a FLOW_MOD begins; no buffer, port or group, no flags, no importance."""
 _PADDING = [bytes(size) for size in range(8)]
@@ -194,10 +195,15 @@ def actions(of: Iterable[Action]) -> bytes:
 
 def _nicira(subtype: int, layout: str, *values: int | bytes, tail: bytes = b"") -> bytes:
     """A Nicira action, padded to eight bytes."""
-    body = Struct("!" + layout).pack(*values) + tail
+    body = _layout(layout).pack(*values) + tail
     size = 10 + len(body)
     padding = -size % 8
-    return Struct("!HHIH").pack(_EXPERIMENTER, size + padding, NICIRA, subtype) + body + bytes(padding)
+    return _pack_nicira(_EXPERIMENTER, size + padding, NICIRA, subtype) + body + _PADDING[padding]
+
+
+@cache
+def _layout(layout: str) -> Struct:
+    return Struct("!" + layout)
 
 
 def _window(bits: Bits) -> int:
