@@ -21,7 +21,7 @@ from flows.packet import End, Packet
 from flows.pipeline import build
 from flows.tables import LEARNED_COOKIE
 from flows.trace import Switch
-from sgctl.agent.gather import CONCERNS, Known
+from sgctl.agent.gather import CONCERNS, Reader
 from sgctl.config import OPTIONS
 from sgctl.localport import LocalPort
 from sgctl.policy import decide
@@ -43,7 +43,7 @@ LISTENER = Machine("near", 1)
 
 def desired(hypervisor: Hypervisor, replica: Replica) -> Mapping[int, Flow]:
     """What the switch should hold, by cookie, computed from nothing."""
-    rows = Known.read(HOST, replica, None, CONCERNS).rows
+    rows = Reader(HOST, replica).read(CONCERNS).rows
     decision = decide(replace(rows, ports=tuple(_local_ports(hypervisor)), limits=_default_limits()))
     bridge = decision.units["bridge"]
     assert isinstance(bridge, Bridge)
