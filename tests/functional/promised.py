@@ -93,10 +93,11 @@ def expect(net: Network, *, timeout: float = 0.5) -> None:
     net.check(within=0, timeout=timeout)
 
 
-def goes_on(stream: Stream, *, answers: int = 20) -> None:
-    """Wait until a stream has got that many further answers."""
-    before = stream.report().received
-    wait_for("the connection goes on", lambda: stream.report().received >= before + answers)
+def goes_on(*streams: Stream, answers: int = 20) -> None:
+    """Wait until each of these streams has got that many further answers."""
+    wanted = [stream.report().received + answers for stream in streams]
+    for stream, number in zip(streams, wanted, strict=True):
+        wait_for("the connection goes on", lambda one=stream, n=number: one.report().received >= n)
 
 
 def admin(manager: Manager, path: str) -> Any:

@@ -141,14 +141,13 @@ def test_taking_it_back_closes_at_once(cloud: Cloud, cluster: Cluster, promises:
     peers = [cloud.machines[name].vm for name in ("peer1", "peer2")]
     doomed = [peer.stream("tcp", CLUSTER[version], 80) for peer in peers for version in BOTH]
     others = [peer.stream("tcp", first.vm.address(version), 80) for peer in peers for version in BOTH]
-    for stream in (*doomed, *others):
-        goes_on(stream)
+    goes_on(*doomed, *others)
     for address in CLUSTER.values():
         promises.remove(first, address)
     expect_reach(cloud, net, CLUSTER, reachable=False)
     before = [stream.report().received for stream in doomed]
+    goes_on(*others)
     for stream in others:
-        goes_on(stream)
         stream.stop()
     assert [stream.report().received for stream in doomed] == before
     for stream in doomed:
@@ -250,8 +249,7 @@ def test_a_guest_and_its_vm_move_with_what_they_were_promised(
     streams += [inner.stream("tcp", peer.address(version), 80) for peer in peers for version in BOTH]
     for _ in range(2):
         host.move()
-        for stream in streams:
-            goes_on(stream)
+        goes_on(*streams)
         expect_reach(cloud, net, GUEST, inner)
     expect_reach(cloud, net, EXTRA)
     for stream in streams:
@@ -265,14 +263,13 @@ def test_taking_a_guests_address_back_closes_it_alone(
     peer = cloud.machines["peer1"].vm
     doomed = [peer.stream("tcp", GUEST[version], 80) for version in BOTH]
     others = [peer.stream("tcp", EXTRA[version], 80) for version in BOTH]
-    for stream in (*doomed, *others):
-        goes_on(stream)
+    goes_on(*doomed, *others)
     for address in GUEST.values():
         cloud.admin.call("removeAllowedAddressFromNic", id=promised.pop(address))
     expect_reach(cloud, net, GUEST, inner, reachable=False)
     before = [stream.report().received for stream in doomed]
+    goes_on(*others)
     for stream in others:
-        goes_on(stream)
         stream.stop()
     for stream, received in zip(doomed, before, strict=True):
         assert stream.stop().received == received

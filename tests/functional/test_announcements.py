@@ -156,13 +156,13 @@ def test_clients_follow_at_once(cloud: Cloud, nodes: tuple[Machine, Machine]) ->
     take(nodes[0])
     streams = [client.stream("icmp", address) for client in clients for address in CLUSTER.values()]
     for old, new in (nodes, reversed(nodes)):
+        goes_on(*streams)
         for stream in streams:
-            goes_on(stream)
             stream.report(clear=True)
         drop(old)
         take(new)
+        goes_on(*streams)
         for stream in streams:
-            goes_on(stream)
             assert stream.report().gap < QUICK
     for stream in streams:
         stream.stop()

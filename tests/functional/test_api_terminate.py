@@ -51,8 +51,7 @@ def open_streams(cloud: Cloud, *kinds: tuple[str, int]) -> list[Stream]:
         for version in BOTH
         for proto, port in kinds
     ]
-    for stream in streams:
-        goes_on(stream)
+    goes_on(*streams)
     return streams
 
 
@@ -87,8 +86,8 @@ def fall_silent(streams: list[Stream]) -> None:
 
 
 def go_on(streams: list[Stream]) -> None:
+    goes_on(*streams)
     for stream in streams:
-        goes_on(stream)
         assert stream.stop().error == ""
 
 
@@ -119,8 +118,7 @@ def test_what_another_rule_admits_goes_on_under_it(cloud: Cloud, tenant: Account
     world = allow(tenant, "server", "tcp/80", cidr=WORLD)
     streams = open_streams(cloud, ("tcp", 80))
     terminate(tenant, named)
-    for stream in streams:
-        goes_on(stream)
+    goes_on(*streams)
     terminate(tenant, world)
     ends(streams)
 
@@ -163,8 +161,7 @@ def test_an_agent_that_was_away_does_it_when_it_is_back(cloud: Cloud, tenant: Ac
     for rule in doomed:
         tenant.call("revokeSecurityGroupEgress", id=rule, terminate="true")
     ends(near)
-    for stream in far:
-        goes_on(stream)
+    goes_on(*far)
     agent.start()
     agent.wait_ready()
     ends(far)

@@ -88,8 +88,8 @@ def test_each_entry_goes_by_itself(cloud: Cloud, rules: list[str], net: Network)
     streams = [vm.stream("tcp", cloud.machines["web2"].vm.address(version), 12489) for version in BOTH]
     revoke(shop, nagios)
     expect_monitored(cloud, net, "cacti2", "both1")
+    goes_on(*streams)
     for stream in streams:
-        goes_on(stream)
         stream.stop()
 
 

@@ -171,8 +171,8 @@ def test_a_removed_address_is_gone_for_everybody(cloud: Cloud, many: Machine, se
             expect_to(net, peer, SECONDS[version], reachable=False)
             expect_to(net, peer, many.vm.address(version), reachable=True)
     expect(net)
+    goes_on(*streams)
     for stream in streams:
-        goes_on(stream)
         stream.stop()
     revoke(tenant, rules)
 

@@ -157,8 +157,8 @@ def test_two_ports_are_no_harm(cloud: Cloud, mover: Wanderer, rules: list[str], 
     streams = conversations(cloud, mover)
     other = cloud.hypervisors[1]
     mover.prepare(other)
+    goes_on(*streams)
     for stream in streams:
-        goes_on(stream)
         stream.stop()
     expect_rules(cloud, mover, net)
     vm = cloud.admin.all("listVirtualMachines", "virtualmachine", listall="true", name="mover")[0]
@@ -172,9 +172,9 @@ def test_it_moves_there_and_back(cloud: Cloud, mover: Wanderer, rules: list[str]
     streams = conversations(cloud, mover)
     for _ in range(2):
         mover.move()
-        for stream in streams:
-            goes_on(stream)
+        goes_on(*streams)
         expect_rules(cloud, mover, net)
+        goes_on(*streams)
         where = {machine.id: machine.order.hypervisor.name for machine in cloud.machines.values()}
         where[mover.machine.id] = mover.host.name
         wait_for("the API to say where it is", lambda expected=where: hosts(cloud) == expected)
@@ -196,10 +196,11 @@ def test_a_rule_that_is_gone_stays_gone_and_its_connections_live(
     revoke(cloud.accounts["tenant"], rules)
     expect_rules(cloud, mover, net, let_in=False)
     mover.move()
-    for stream in streams:
-        goes_on(stream)
-        assert stream.stop().error == ""
+    goes_on(*streams)
     expect_rules(cloud, mover, net, let_in=False)
+    goes_on(*streams)
+    for stream in streams:
+        assert stream.stop().error == ""
     rules[:] = allow(cloud.accounts["tenant"], "web", *SERVICES, peers=["tenant/peer"])
     expect_rules(cloud, mover, net)
 

@@ -109,8 +109,8 @@ def test_members_meet_in_any_subnet(cloud: Cloud, vms: dict[str, VM], net: Netwo
     ]
     revoke(shop, rules)
     expect_members(net, vms, reachable=False)
+    goes_on(*streams)
     for stream in streams:
-        goes_on(stream)
         stream.stop()
 
 

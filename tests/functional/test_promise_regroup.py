@@ -90,8 +90,8 @@ def test_connections_outlive_the_change(cloud: Cloud, vms: dict[str, VM], net: N
     ]
     regroup(cloud.machines["chameleon"], "default")
     expect_into(net, vms)
+    goes_on(*streams)
     for stream in streams:
-        goes_on(stream)
         assert stream.stop().error == ""
 
 

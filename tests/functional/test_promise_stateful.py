@@ -81,8 +81,8 @@ def test_a_removed_rule_ends_nothing(cloud: Cloud, server: VM, clients: list[VM]
     streams = open_streams(clients, server)
     revoke(tenant, rules)
     expect_new(net, clients, server, reachable=False)
+    goes_on(*streams)
     for stream in streams:
-        goes_on(stream)
         assert stream.stop().error == ""
     expect_new(net, clients, server, reachable=False)
 
@@ -107,8 +107,8 @@ def test_an_egress_rule_that_goes_ends_nothing(cloud: Cloud, server: VM, clients
     streams = open_streams(clients, server)
     revoke(tenant, open_out, egress=True)
     expect_new(net, clients, server, reachable=False)
+    goes_on(*streams)
     for stream in streams:
-        goes_on(stream)
         stream.stop()
     revoke(tenant, narrow, egress=True)
     expect_new(net, clients, server, reachable=True)
@@ -182,8 +182,8 @@ def test_leaving_the_group_ends_nothing(cloud: Cloud, server: VM, clients: list[
     streams = open_streams(clients, server)
     tenant.call("updateVirtualMachine", id=machine.id, securitygroupids=group_ids(tenant, "default"))
     expect_new(net, clients, server, reachable=False)
+    goes_on(*streams)
     for stream in streams:
-        goes_on(stream)
         stream.stop()
     tenant.call("updateVirtualMachine", id=machine.id, securitygroupids=group_ids(tenant, "server"))
     revoke(tenant, rules)
