@@ -18,6 +18,8 @@ from devstack.lab.namespace import wait_for
 WORLD = "0.0.0.0/0,::/0"
 BOTH = (4, 6)
 """Every promise holds for IPv4 and IPv6."""
+GLANCE = 0.3
+"""Seconds without an answer after which a probe is made again."""
 
 
 def two_hypervisors(lab: Lab, *, pods: int = 2, zones: int = 1) -> Cloud:
@@ -86,9 +88,12 @@ def revoke(account: Account, rules: Iterable[str], *, egress: bool = False) -> N
 
 
 def expect(net: Network, *, timeout: float = 0.5) -> None:
-    """All cells agree, and do so again: none of them was right by chance while a change was on its way."""
+    """All cells agree, and do so again: none of them was right by chance while a change was on its way.
+
+    The first time finds out when that is over, and does not wait as long for answers that are not to come.
+    """
     cells = list(net.cells)
-    net.check(timeout=timeout)
+    net.check(timeout=min(timeout, GLANCE))
     net.cells = cells
     net.check(within=0, timeout=timeout)
 
