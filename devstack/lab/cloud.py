@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from devstack.lab.api import Account, first_admin
 from devstack.lab.hypervisor import Hypervisor
-from devstack.lab.manager import Manager
+from devstack.lab.manager import READY_TIMEOUT, Manager
 from devstack.lab.namespace import Lab, Namespace, wait_for
 from devstack.lab.podserver import PodServer, Reservation
 from devstack.lab.segment import Router, Segment, add_addresses
@@ -129,9 +130,13 @@ class Cloud:
         """Start a manager on every hypervisor: the first, with `options`, keeps the database and serves the API."""
         first, *others = self.hypervisors
         control = f"{MANAGEMENT}.1"
-        self.managers[first.name] = first.start_manager(
-            f"--api-port={API_PORT}", *options, api_host=control, db_listen=f"ptcp:{DATABASE_PORT}:{control}"
-        )
+        serving = first.start_manager(
+            f"--api-port={API_PORT}", *options, api_host=control, db_listen=f"ptcp:{DATABASE_PORT}:{control}",
+            ready=False,
+        )  # fmt: skip
+        self.managers[first.name] = serving
+        # While the first loads its applications, the others load theirs.
+        wait_for("the database", lambda: serving.alive() and self._serves_database(), timeout=READY_TIMEOUT)
         for hypervisor in others:
             self.managers[hypervisor.name] = hypervisor.start_manager(
                 db=f"tcp:{control}:{DATABASE_PORT}", apps=["sgctl.agent"], ready=False
@@ -140,6 +145,11 @@ class Cloud:
             manager.wait_ready()
         admin = first_admin(self.managers[first.name].admin_file, self.desk)
         self.accounts["admin"] = admin
+
+    def _serves_database(self) -> bool:
+        """Whether the first hypervisor does."""
+        with self.desk.entered(), socket.socket() as one:
+            return one.connect_ex((f"{MANAGEMENT}.1", DATABASE_PORT)) == 0
 
     @property
     def admin(self) -> Account:
