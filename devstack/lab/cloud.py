@@ -240,6 +240,7 @@ class Cloud:
 
     def _plug(self, order: Order, answer: dict[str, Any]) -> Machine:
         vm = VM(self.lab, order.name)
+        vm.wake()
         nic = answer["nic"][0]
         port = order.hypervisor.plug(vm, str(nic["id"]), str(nic["macaddress"]))
         for address in order.addresses:

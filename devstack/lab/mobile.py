@@ -27,6 +27,7 @@ class Mobile:
         answer = cloud.deploy(order)
         card = answer["nic"][0]
         self.vm = VM(cloud.lab, order.name)
+        self.vm.wake()
         self.mac = str(card["macaddress"])
         self.nic = str(card["id"])
         self.wires = cloud.lab.namespace(f"{order.name}-w"[-12:].lstrip("-"))

@@ -45,7 +45,11 @@ class VM:
 
     @property
     def guest(self) -> Guest:
-        """The agent in this VM, started when first needed."""
+        """The agent in this VM, started when first needed, or by `wake`."""
+        return self.wake()
+
+    def wake(self) -> Guest:
+        """Start the agent, which takes a moment, before anybody waits for it."""
         if self._guest is None:
             self._guest = Guest(self.namespace)
         return self._guest
