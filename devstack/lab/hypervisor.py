@@ -9,7 +9,7 @@ from typing import Any
 
 from devstack.lab.manager import Manager
 from devstack.lab.namespace import Lab, checked_name, wait_for
-from devstack.lab.segment import Segment, wire
+from devstack.lab.segment import Segment, be_patient, wire
 from devstack.lab.vm import VM
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
@@ -122,9 +122,10 @@ class Hypervisor:
         leaves one out.
         """
         port = f"tap{next(self._numbers)}"
-        wire(vm.namespace, device, self.namespace, port, mac=mac, far_quiet=True)
+        wire(vm.namespace, device, self.namespace, port, mac=mac, far_quiet=True, hasty=True)
         written = {"iface-id": nic_id, "attached-mac": mac, "iface-status": "active", "vm-name": vm.name}
         self._add_port(port, {**written, **(external_ids or {})})
+        be_patient(vm.namespace, device)
         return port
 
     def _add_port(self, port: str, external_ids: Mapping[str, str]) -> None:

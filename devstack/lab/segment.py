@@ -29,11 +29,13 @@ def disable_offloads(namespace: Namespace, device: str) -> None:
 
 def wire(
     near: Namespace, device: str, far: Namespace, far_device: str, *,
-    mac: str | None = None, quiet: bool = False, far_quiet: bool = False,
+    mac: str | None = None, quiet: bool = False, far_quiet: bool = False, hasty: bool = False,
 ) -> None:  # fmt: skip
     """Join two namespaces by a veth pair, both ends up and without offloads.
 
     `mac` is the near end's. A quiet end has no IPv6 of its own: it belongs to a switch, which must not speak.
+    A hasty near end waits a tenth of a second for others that have its link-local address, which else takes up to two,
+    and until `be_patient` as long for every neighbour's answer.
     """
     address = f"address {mac} " if mac else ""
     near.ip(f"link add {device} {address}type veth peer name {far_device} netns {far.path}")
@@ -41,8 +43,16 @@ def wire(
         if silent:
             namespace.sysctl(f"net.ipv6.conf.{name}.disable_ipv6", 1)
         disable_offloads(namespace, name)
+    if hasty:
+        near.sysctl(f"net.ipv6.conf.{device}.router_solicitation_delay", 0)
+        near.sysctl(f"net.ipv6.neigh.{device}.retrans_time_ms", 100)
     far.ip(f"link set {far_device} up")
     near.ip(f"link set {device} up")
+
+
+def be_patient(namespace: Namespace, device: str) -> None:
+    """Let `device` give its neighbours the usual time to answer."""
+    namespace.sysctl(f"net.ipv6.neigh.{device}.retrans_time_ms", 1000)
 
 
 def add_addresses(namespace: Namespace, device: str, addresses: Iterable[str]) -> None:
