@@ -67,10 +67,13 @@ def clock_of(manager: Manager) -> float:
 @contextmanager
 def own_clocks(scene: Scene) -> Iterator[None]:
     """Each manager has a clock of its own, for which they are restarted."""
-    for manager in scene.cloud.managers.values():
+    managers = scene.cloud.managers.values()
+    for manager in reversed(managers):
         set_clock(manager, 0)
         manager.environment |= environment(_file(manager))
-        manager.restart()
+        manager.stop()
+    for manager in managers:
+        manager.start()
     scene.settle()
     yield
 
