@@ -11,6 +11,7 @@ import json
 import re
 import socket
 import struct
+from codecs import getincrementaldecoder
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -20,7 +21,7 @@ from flows import headers, text
 from flows.fields import CT_STATES
 from flows.flow import Flow
 from flows.packet import Packet
-from flows.tables import TABLES
+from flows.tables import LEARNED_COOKIE, TABLES
 from flows.trace import Walk
 from tests.functional.vswitch_sandbox import Sandbox
 
@@ -28,6 +29,7 @@ BRIDGE = "br0"
 PREFIXES = {table.id: table.prefixes for table in TABLES if table.prefixes}
 """As the agent sets them."""
 _PATIENCE = 10.0
+_JSON = json.JSONDecoder()
 #: So many commands the main loop answers before it takes one frame from each port.
 _COMMANDS_PER_ROUND = 10
 _PCAP_HEADER, _RECORD_HEADER = 24, 16
@@ -37,6 +39,10 @@ class CommandFailed(Exception):
     """A control command was refused."""
 
 
+def _request(command: str, *args: str) -> bytes:
+    return json.dumps({"id": 0, "method": command, "params": args}).encode()
+
+
 class Control:
     """A daemon's control socket (JSON-RPC, as ovs-appctl speaks it)."""
 
@@ -44,25 +50,38 @@ class Control:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(_PATIENCE)
         self._socket.connect(str(path))
+        self._decoder = getincrementaldecoder("utf-8")()
+        self._said = ""
 
     def __call__(self, command: str, *args: str) -> str:
-        self._socket.sendall(json.dumps({"id": 0, "method": command, "params": args}).encode())
+        self._socket.sendall(_request(command, *args))
         answer = self._answer()
         if answer["error"] is not None:
             raise CommandFailed(f"{command} {' '.join(args)}: {answer['error']}")
         return str(answer["result"])
 
+    def rounds(self, count: int) -> None:
+        """Let the daemon's main loop go round at least so many times."""
+        for _ in range(count):
+            self._socket.sendall(_request("version") * (_COMMANDS_PER_ROUND + 1))
+            for _ in range(_COMMANDS_PER_ROUND + 1):
+                self._answer()
+
     def _answer(self) -> dict[str, Any]:
-        data = b""
         while True:
-            part = self._socket.recv(1 << 16)
-            if not part:
-                raise CommandFailed("the daemon has closed its control socket")
-            data += part
             try:
-                return dict(json.loads(data))
+                answer, end = _JSON.raw_decode(self._said)
             except ValueError:
+                self._listen()
                 continue
+            self._said = self._said[end:].lstrip()
+            return dict(answer)
+
+    def _listen(self) -> None:
+        part = self._socket.recv(1 << 16)
+        if not part:
+            raise CommandFailed("the daemon has closed its control socket")
+        self._said += self._decoder.decode(part)
 
     def close(self) -> None:
         self._socket.close()
@@ -76,6 +95,7 @@ class DummySwitch:
         self._idents = 1
         self._received = 0
         self._meters: set[str] = set()
+        self._held: tuple[Flow, ...] = ()
         self._read: dict[int, int] = dict.fromkeys(self.ports, _PCAP_HEADER)
         with ExitStack() as stack:
             self._sandbox = stack.enter_context(Sandbox())
@@ -101,8 +121,16 @@ class DummySwitch:
         self.control("dpctl/flush-conntrack")
 
     def replace(self, flows: Iterable[Flow]) -> None:
-        """Hold these flows and no others; connections stay. Meters that they name exist, and drop nothing."""
-        lines = "".join(f"{flow}\n" for flow in flows)
+        """Hold these flows and no others; connections stay. Meters that they name exist, and drop nothing.
+
+        What is held already is not sent again: then only learned flows are too many.
+        """
+        wanted = tuple(flows)
+        if wanted == self._held:
+            self._sandbox.ofctl("del-flows", BRIDGE, f"cookie={LEARNED_COOKIE:#x}/-1")
+            return
+        self._held = wanted
+        lines = "".join(f"{flow}\n" for flow in wanted)
         for number in set(re.findall(r"\bmeter:(\d+)", lines)) - self._meters:
             self._sandbox.ofctl("add-meter", BRIDGE, f"meter={number} pktps bands=type=drop rate=1000000")
             self._meters.add(number)
@@ -124,21 +152,21 @@ class DummySwitch:
 
     def sent(self) -> dict[int, list[bytes]]:
         """Frames that left by each port since the last call."""
-        while self._received:
-            self._received -= 1
-            for _ in range(_COMMANDS_PER_ROUND + 1):
-                self.control("version")
+        self.control.rounds(self._received)
+        self._received = 0
         return {port: frames for port in self.ports if (frames := self._new_frames(port))}
 
     def _new_frames(self, port: int) -> list[bytes]:
-        data, at = self._pcap(port).read_bytes(), self._read[port]
-        frames = []
+        with self._pcap(port).open("rb") as file:
+            file.seek(self._read[port])
+            data = file.read()
+        self._read[port] += len(data)
+        frames, at = [], 0
         while at < len(data):
             size = struct.unpack_from("<I", data, at + 8)[0]
             at += _RECORD_HEADER
             frames.append(data[at : at + size])
             at += size
-        self._read[port] = at
         return frames
 
     def trace(self, frame: bytes, port: int, *states: str) -> str:
