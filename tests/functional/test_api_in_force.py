@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from devstack.lab import Network
 from devstack.lab.api import Account
 from devstack.lab.example import Example
 from devstack.lab.network import Cell, probe
@@ -32,19 +33,21 @@ def port(number: int, **more: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("number", range(7001, 7003))
-def test_a_job_that_waited_tells_the_truth(example: Example, shop: Account, number: int) -> None:
+def test_a_job_that_waited_tells_the_truth(example: Example, shop: Account, net: Network, number: int) -> None:
     nagios = {"usersecuritygrouplist": "nagios", "account": "operator"}
     rule = port(number, securitygroupname="web", wait="true", **nagios)
     assert not reaches(example, "nagios1", "web1", f"tcp/{number}")
     answer = shop.call("authorizeSecurityGroupIngress", **rule)
     assert (answer["hosts"], answer["milliseconds"] < 2000) == (2, True)
-    assert reaches(example, "nagios1", "web1", f"tcp/{number}")
-    assert reaches(example, "nagios1", "web2", f"tcp/{number}")
-    assert not reaches(example, "cacti1", "web1", f"tcp/{number}")
+    net.some(example.vm("nagios1"), example.vm("web1"), f"tcp/{number}")
+    net.some(example.vm("nagios1"), example.vm("web2"), f"tcp/{number}")
+    net.none(example.vm("cacti1"), example.vm("web1"), f"tcp/{number}")
+    net.check(within=0)
     id = answer["securitygroup"]["ingressrule"][0]["ruleid"]
     shop.call("revokeSecurityGroupIngress", id=id, wait="true")
-    assert not reaches(example, "nagios1", "web1", f"tcp/{number}")
-    assert not reaches(example, "nagios1", "web2", f"tcp/{number}")
+    net.none(example.vm("nagios1"), example.vm("web1"), f"tcp/{number}")
+    net.none(example.vm("nagios1"), example.vm("web2"), f"tcp/{number}")
+    net.check(within=0)
 
 
 def change_groups(example: Example, account: Account, vm: str, groups: str) -> Any:

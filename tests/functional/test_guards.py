@@ -15,7 +15,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from devstack.lab import VM, Hypervisor, Lab, Router, Segment
+from devstack.lab import VM, Hypervisor, Lab, Network, Router, Segment
 from devstack.lab.hypervisor import BRIDGE as BRIDGE_NAME
 from devstack.lab.podserver import PodServer, Reservation
 from flows.inputs import Audience, Bridge, Fanout, Moved, Port, Resumed, Shared, Standby, Unit
@@ -145,23 +145,22 @@ def test_guests_get_their_addresses(pod: Pod) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_guests_find_each_other_and_are_let_in(pod: Pod, version: int) -> None:
+def test_guests_find_each_other_and_are_let_in(pod: Pod, version: int, net: Network) -> None:
     client, server = pod.guests["client"], pod.guests["server"]
-    server.serve("tcp", 80)
-    server.serve("tcp", 84)
-    assert client.probe("tcp", server.address(version), 80) == "open"
-    assert client.probe("tcp", server.address(version), 84) == "timeout"
-    assert client.ping(server.address(version))
-    assert pod.outside.probe("tcp", server.address(version), 80) == "open"
-    assert pod.outside.probe("tcp", client.address(version), 22) == "timeout"
+    net.some(client, server, "tcp/80", "icmp", version=version)
+    net.none(client, server, "tcp/84", version=version)
+    net.some(pod.outside, server, "tcp/80", version=version)
+    net.none(pod.outside, client, "tcp/22", version=version)
+    net.check(within=0)
 
 
-def test_closed_egress(pod: Pod) -> None:
+def test_closed_egress(pod: Pod, net: Network) -> None:
     caged, server = pod.guests["caged"], pod.guests["server"]
     pod.outside.serve("tcp", 80)
-    assert caged.probe("tcp", "10.1.0.9", 80) == "open"
-    assert caged.probe("tcp", "10.1.0.50", 80) == "timeout"
-    assert caged.probe("tcp", server.address(), 80) == "timeout"
+    net.some(caged, "10.1.0.9", "tcp/80")
+    net.none(caged, "10.1.0.50", "tcp/80")
+    net.none(caged, server, "tcp/80")
+    net.check(within=0)
     assert caged.resolve("10.1.0.2", "server") == [server.address()]
     assert caged.resolve("fd00:1::2", "server", kind="AAAA", proto="tcp") == [server.address(6)]
 
