@@ -77,12 +77,12 @@ def connections(hypervisor: Hypervisor, client: VM, server: VM, version: int, po
     return [line for line in text.splitlines() if original in line and f"dport={port})" in line.partition("reply")[0]]
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(scope="module", params=BOTH)
 def version(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def crowd(cloud: Cloud, version: int) -> Iterator[list[Stream]]:
     """A thousand live UDP conversations and one TCP connection of the pair."""
     client, server = (machine.vm for machine in machines(cloud))
