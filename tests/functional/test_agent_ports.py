@@ -19,15 +19,29 @@ CLOUD = world(
 )
 
 
-@pytest.fixture
-def rig() -> Iterator[Rig]:
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[Rig, Manager]]:
     with Rig(CLOUD) as rig:
-        yield rig
+        yield rig, rig.manager()
 
 
 @pytest.fixture
-def agent(rig: Rig) -> Manager:
-    return rig.manager()
+def rig(running: tuple[Rig, Manager]) -> Iterator[Rig]:
+    """The cloud as it was at first, without ports: what a test has changed is undone afterwards."""
+    rig, agent = running
+    yield rig
+    for port in rig.sandbox.vsctl("list-ports", BRIDGE).split():
+        if port.startswith("tap"):
+            rig.unplug(port)
+    rig.database.write([Update(Nic, id, {"groups": nic.groups}) for id, nic in CLOUD.nics.items()])
+    for name in ("web1", "web2", "nag1"):
+        rig.wait_nic(name, "", "")
+    eventually(lambda: set(agent.ports()) == {"eth1"})
+
+
+@pytest.fixture
+def agent(running: tuple[Rig, Manager]) -> Manager:
+    return running[1]
 
 
 def own_flows(rig: Rig, agent: Manager, owner: str) -> int:
