@@ -12,13 +12,16 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from sgctl.collector import uncollected
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; 0 then, 1 on an error."""
     # Keys are in the state directory: nothing there is for others to read.
     os.umask(0o077)
-    _choose_hub()
-    from sgctl.manager.launcher import launch
+    with uncollected():
+        _choose_hub()
+        from sgctl.manager.launcher import launch
 
     return launch(sys.argv[1:] if arguments is None else arguments)
 

@@ -18,6 +18,7 @@ from os_ken import cfg
 from os_ken.base.app_manager import AppManager
 from os_ken.controller import controller, ofp_event  # noqa: F401 - the first registers os-ken's options
 
+from sgctl.collector import uncollected
 from sgctl.config import AGENT, DB, PROGRAM, SWITCH_OPTIONS, Settings, parse, with_default
 from sgctl.db.status import leader
 from sgctl.dbserver import DatabaseServer
@@ -152,7 +153,8 @@ def _make_state_dir(settings: Settings) -> None:
 def _applications(settings: Settings, apps: Sequence[str], services: Services) -> Iterator[None]:
     """The applications, started; closed in the end, whatever they hang in."""
     manager = AppManager.get_instance()
-    load(manager, apps)
+    with uncollected():
+        load(manager, apps)
     if _listens(manager):
         kind = "ssl" if settings.ofp_tls else "tcp"
         check_free(settings.ofp_host, settings.ofp_port, f"OpenFlow (--ofp-{kind}-listen-port)")
