@@ -9,10 +9,9 @@ Requests and answers are pickles with their length in front; a request is (metho
 import os
 import sys
 
-import eventlet
+from sgctl.manager import _choose_hub
 
-eventlet.monkey_patch()
-os.environ["OSKEN_HUB_TYPE"] = "eventlet"
+_choose_hub()
 
 import logging  # noqa: E402
 import pickle  # noqa: E402

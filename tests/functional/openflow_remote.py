@@ -12,7 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.functional.vswitch_sandbox import Sandbox, free_port
+from tests.functional.vswitch_sandbox import Sandbox, eventually, free_port
+
+PATIENCE = 30.0
+"""Seconds that a driver may take to start on a busy machine."""
+LISTENING = "0A"
+"""A state in /proc/net/tcp."""
 
 
 class Failed(Exception):
@@ -43,10 +48,18 @@ class Remote:
         self._answers = self._socket.makefile("rb")
 
     def __enter__(self) -> Remote:
+        # A switch that calls before somebody listens tries again a second later.
+        eventually(self._listens, PATIENCE)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _listens(self) -> bool:
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return self.process.poll() is not None or any(
+            row[1].endswith(f":{self.port:04X}") and row[3] == LISTENING for row in rows
+        )
 
     @property
     def target(self) -> str:
