@@ -29,21 +29,24 @@ class Ports:
     def __init__(self, idl: Any) -> None:
         self._idl = idl
         self._made: dict[int, tuple[LocalPort, ...]] = {}
+        self._former: dict[str, LocalPort] = {}
         self._port_of: dict[int, int] = {}
 
     def forget(self, ids: Iterable[UUID]) -> None:
         """These rows have changed, or are gone."""
         for id in ids:
-            self._made.pop(id.int, None)
-            self._made.pop(self._port_of.pop(id.int, -1), None)
+            for number in (id.int, self._port_of.pop(id.int, -1)):
+                self._former.update((port.uuid, port) for port in self._made.pop(number, ()))
 
     def of(self, bridge: Any) -> list[LocalPort]:
-        """The interfaces of a Bridge row, in the order of their ids."""
+        """The interfaces of a Bridge row, in the order of their ids; those about which nothing is new that a value
+        tells, as when the switch counts frames or has started anew, are the same objects as before."""
         known = self._made
         ids = _references(bridge, "ports")
         # Rows are new objects after a new connection, but then all of them count as changed.
         found = [port for id in ids for port in (known.get(id.int) or self._make(id))]
         found.sort(key=_uuid)
+        self._former.clear()
         return found
 
     def _make(self, id: UUID) -> tuple[LocalPort, ...]:
@@ -53,8 +56,12 @@ class Ports:
         interfaces = self._idl.tables["Interface"].rows
         rows = [found for one in _references(row, "interfaces") if (found := interfaces.get(one)) is not None]
         self._port_of.update((one.uuid.int, id.int) for one in rows)
-        made = self._made[id.int] = tuple(map(_local_port, rows))
+        made = self._made[id.int] = tuple(self._known(_local_port(row)) for row in rows)
         return made
+
+    def _known(self, port: LocalPort) -> LocalPort:
+        former = self._former.get(port.uuid)
+        return former if former == port else port
 
 
 def _references(row: Any, column: str) -> list[UUID]:
