@@ -40,7 +40,7 @@ from tests.unit.flow_world import CLIENT, SERVER
 ETHERNET, IPV4, IPV6, ICMPV6, ND_TARGET = 14, 0x0800, 0x86DD, 58, 62
 CRAFTED = 1500
 DHCP = re.compile(r"udp_(src|dst)=(67|68|546|547)\b")
-MOST_MASKS, PER_LENGTH = 80, {4: 3, 6: 6}
+MOST_MASKS, PER_LENGTH = 80, {4: 4, 6: 6}
 """Ways in which the switch may look at one VM's packets, if they are random; and for each length of a prefix.
 
 IPv6 has more, since some types of ICMPv6 are services and each of their bits may tell one from the others.
