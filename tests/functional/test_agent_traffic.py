@@ -202,7 +202,7 @@ def prepare_move(cloud: Cloud, machine: Machine) -> str:
     """
     machine.vm.namespace.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
     port = cloud.hypervisors[1].plug(machine.vm, machine.nic, machine.mac, device="eth1")
-    wait_for("standby", lambda: shown(cloud, "hv2", port))
+    wait_for("standby", lambda: shown(cloud, "hv2", port) == "standby")
     return port
 
 
