@@ -62,7 +62,6 @@ def at(order: Order, *addresses: str) -> Order:
 @pytest.fixture(scope="module")
 def cloud(module_lab: Lab) -> Iterator[Cloud]:
     with promised_cloud(module_lab) as cloud:
-        add_second_subnet(cloud)
         shop, blog = cloud.create_account("shop", ("web",)), cloud.create_account("blog", ("web",))
         boot(
             cloud,
@@ -70,6 +69,11 @@ def cloud(module_lab: Lab) -> Iterator[Cloud]:
             order(cloud, shop, "web2", 2, "web"),
             order(cloud, blog, "blog1", 1, "web"),
             order(cloud, blog, "blog2", 2, "web"),
+        )
+        # Addresses are given by chance, and the lab's DHCP server serves the first subnet only.
+        add_second_subnet(cloud)
+        boot(
+            cloud,
             at(order(cloud, shop, "web1b", 1, "web"), f"10.{SECOND}.0.11/24", f"fd00:{SECOND}::11/64"),
             at(order(cloud, blog, "blog1b", 1, "web"), f"10.{SECOND}.0.12/24", f"fd00:{SECOND}::12/64"),
             at(order(cloud, shop, "web1r", 1, "web"), "10.1.0.252/24", "fd00:1::252/64"),
