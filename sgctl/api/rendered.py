@@ -25,6 +25,7 @@ class Rendered:
         self._texts: dict[str, Text] = {}
         self._shown: dict[str, frozenset[str]] = {}
         self._shown_in: dict[str, set[str]] = {}
+        self._names = {account.id: account.name for account in reads.all(Account)}
         self._changes = 0
         reads.on_change(self._note)
 
@@ -68,9 +69,20 @@ class Rendered:
         self._changes += 1
         for kind, id in changes:
             if kind is Account:
-                self._clear()
+                self._note_account(id)
             elif kind is Group or kind is Rule or kind is Nic:
                 self._forget(id)
+
+    def _note_account(self, id: str) -> None:
+        """Texts show accounts' names; what else their rows say changes with every VM."""
+        account = self._reads.get(Account, id)
+        name = account.name if account else ""
+        if self._names.get(id) != name:
+            self._clear()
+        if account:
+            self._names[id] = name
+        else:
+            self._names.pop(id, None)
 
     def _forget(self, id: str) -> None:
         """Forget the groups that a row was shown in, and those that it is to be shown in."""
