@@ -16,6 +16,8 @@ from oslo_config import cfg
 from sgctl.configfile import PROJECT, OptionError, check_keys, read
 from sgctl.dbfile import Member
 from sgctl.protection import Protection, ProtectionError, protection
+from sgctl.quotas import WHAT, Quotas, key
+from sgctl.quotas import quotas as quotas_of
 from sgctl.tls import Tls
 
 PROGRAM = "sgctl-manager"
@@ -83,6 +85,10 @@ OPTIONS = (
         default="",
         help="File with the key that seals users' secret keys in the database, the same for all API servers; made if "
         "it is absent (default: not sealed).",
+    ),
+    *(
+        cfg.IntOpt(key(name), default=getattr(Quotas(), name), min=0, help=f"{what} (0: any number).")
+        for name, what in WHAT.items()
     ),
     cfg.IntOpt("job-keep", default=60, min=1, help="Minutes for which the API remembers finished jobs."),
     cfg.IntOpt(
@@ -197,6 +203,7 @@ class Settings:
     api_seal_key: str = ""
     job_keep: int = 60
     host_timeout: int = 60
+    quotas: Quotas = field(default_factory=Quotas)
     verbose: bool = False
     protection: Protection = field(default_factory=Protection)
 
@@ -287,6 +294,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         api_seal_key=conf.api_seal_key,
         job_keep=conf.job_keep,
         host_timeout=conf.host_timeout,
+        quotas=quotas_of(conf),
         admin_port=conf.admin_port,
         apps=tuple(name for app in conf.app for name in app.split(",") if name) or DEFAULT_APPS,
         rundir=_rundir(conf.ovsdb_connection),

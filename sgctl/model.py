@@ -98,6 +98,7 @@ class Account(Row):
     """A tenant. `type` as CloudStack numbers it: 0 user, 1 root admin, 2 domain admin. `name_key`: case-folded name.
 
     vms_named: counts up when a VM gets a name of somebody's choice, so that two servers cannot give one name twice.
+    grown: counts up when the account gets a group or VM, so that two servers cannot both give the last it may have.
     """
 
     TABLE: ClassVar[str] = "Account"
@@ -105,6 +106,7 @@ class Account(Row):
     name_key: str
     type: int = 0
     vms_named: int = 0
+    grown: int = 0
     created: int = 0
 
 
@@ -134,13 +136,17 @@ class Key(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group(Row):
-    """A security group. `name_key`: its name, case folded, unique within the account."""
+    """A security group. `name_key`: its name, case folded, unique within the account.
+
+    grown: counts up when the group gets a rule or member, as an account's does.
+    """
 
     TABLE: ClassVar[str] = "Group"
     account: str
     name: str
     name_key: str
     description: str = ""
+    grown: int = 0
     created: int = 0
 
 

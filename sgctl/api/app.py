@@ -77,6 +77,7 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
             endpoint=self._endpoint,
             server=server,
             job_keep_ms=options.job_keep * 60_000,
+            quotas=options.quotas,
             host_timeout_ms=options.host_timeout * 1000,
             sealer=self._sealer,
         )

@@ -29,6 +29,9 @@ class Reads(Protocol):
     def find(self, kind: type[R], **columns: Any) -> list[R]:
         """The rows whose columns have these values; of a set column one element is given."""
 
+    def count(self, kind: type[R], **columns: Any) -> int:
+        """How many rows `find` would find; fast where one indexed column is given."""
+
 
 @dataclass(slots=True)
 class _Edit:
@@ -57,13 +60,19 @@ class Draft:
         """The rows whose columns have these values."""
         return self._over(kind, self._base.find(kind, **columns), columns)
 
+    def count(self, kind: type[R], **columns: Any) -> int:
+        """How many rows have these values."""
+        edits = self._edits.get(kind, {}).values()
+        fits = [[_fits(row, columns) for row in (edit.before, edit.after)] for edit in edits]
+        return self._base.count(kind, **columns) + sum(after - before for before, after in fits)
+
     def _over(self, kind: type[R], rows: Iterable[R], columns: dict[str, Any]) -> list[R]:
         edits = self._edits.get(kind)
         if not edits:
             return list(rows)
         edited: list[R] = [edit.after for edit in edits.values() if edit.after is not None]
         kept = [row for row in rows if row.id not in edits]
-        return kept + [row for row in edited if all(_has(row, name, value) for name, value in columns.items())]
+        return kept + [row for row in edited if _fits(row, columns)]
 
     def insert(self, row: R) -> R:
         """Add `row`."""
@@ -90,6 +99,11 @@ class Draft:
         edits = self._edits.get(kind, {}).values()
         return [row for edit in edits for row in (edit.before, edit.after) if row is not None]
 
+    def inserted(self, kind: type[R]) -> list[R]:
+        """The rows of a table that are new here."""
+        edits = self._edits.get(kind, {}).values()
+        return [edit.after for edit in edits if edit.before is None and edit.after is not None]
+
     def demand(self, condition: Condition) -> None:
         """Write only if this still holds then, too."""
         if condition not in self._conditions:
@@ -110,6 +124,10 @@ class Draft:
                     changes.append(Update(kind, id, new))
                     guards.append(Guard(kind, id, {name: getattr(edit.before, name) for name in new}))
         return changes, guards
+
+
+def _fits(row: Record | None, columns: dict[str, Any]) -> bool:
+    return row is not None and all(_has(row, name, value) for name, value in columns.items())
 
 
 def _has(row: Record, name: str, value: Any) -> bool:

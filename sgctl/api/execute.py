@@ -16,6 +16,7 @@ from sgctl.api.barrier import DONE, FAILED, PENDING, Wait, Waiter, raise_barrier
 from sgctl.api.command import Answer, Barrier, Call, Caller, Command, Mode, Object, new_id
 from sgctl.api.draft import Draft
 from sgctl.api.errors import ApiError, Code, EarlyError
+from sgctl.api.limits import check_growth
 from sgctl.api.membership import refresh_copies
 from sgctl.api.params import Args, parse
 from sgctl.api.rendered import Rendered
@@ -66,6 +67,7 @@ class Executor:
                 _pause(attempt)
             call = self._call(caller, command, args)
             answer = command.run(call)
+            check_growth(call.draft, self.settings.quotas)
             content = command.wrap(answer)
             wait = None
             if command.mode is not Mode.SYNC:

@@ -18,6 +18,7 @@ from sgctl.api.errors import ApiError, Code, invalid
 from sgctl.api.listing import breathing
 from sgctl.api.subnets import Ip, Network, address, subnets_of
 from sgctl.model import Address, Allowance, Nic, Pod
+from sgctl.quotas import option
 from sgctl.rules import RuleError, network
 from sgctl.store import Absent
 
@@ -82,9 +83,9 @@ def _is_single(found: Network) -> bool:
 
 
 def _check_quota(call: Call, nic: Nic) -> None:
-    limit = call.settings.addresses_per_nic
-    if len(call.draft.find(Allowance, nic=nic.id)) >= limit:
-        raise ApiError(Code.LIMIT, f"the NIC has been allowed {limit} addresses already, which is the limit")
+    most = call.settings.quotas.addresses_per_nic
+    if most and call.draft.count(Allowance, nic=nic.id) >= most:
+        raise ApiError(Code.LIMIT, f"a NIC may be allowed {most} addresses at most ({option('addresses_per_nic')})")
 
 
 def _check_subnets(call: Call, pod: Pod, found: Network, *, shared: bool) -> None:

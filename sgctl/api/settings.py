@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sgctl.api.sealing import Sealer
+from sgctl.quotas import Quotas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,10 +15,7 @@ class Settings:
 
     endpoint: str = "http://127.0.0.1:8080/client/api"
     server: str = ""
-    rules_per_group: int = 1000
-    groups_per_account: int = 5000
-    groups_per_nic: int = 16
-    addresses_per_nic: int = 64
+    quotas: Quotas = field(default_factory=Quotas)
     host_timeout_ms: int = 60_000
     job_keep_ms: int = 3600 * 1000
     job_wait_ms: int = 60_000

@@ -26,9 +26,11 @@ KINDS: tuple[Kind, ...] = (Cloud, Zone, Pod, Range, Account, Group, Rule, Vm, Ni
 #: The kinds that conditions are worked out from. Members, the many, are not among them.
 DECISIVE: frozenset[Kind] = frozenset({Pod, Group, Rule, Nic, Handover})
 #: Columns that an agent does not follow. A change of nothing else goes to no agent, and servers do not even look at
-#: their agents for it: one counts barriers, the others are what agents report, and answer barriers with.
+#: their agents for it: some count for the API, the others are what agents report.
 UNSEEN: Mapping[Kind, frozenset[str]] = {
     Cloud: frozenset({"sequence", "allowances"}),
+    Account: frozenset({"vms_named", "grown"}),
+    Group: frozenset({"grown"}),
     Host: frozenset({"address", "version", "started", "applied"}),
 }
 

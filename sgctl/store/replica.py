@@ -55,9 +55,10 @@ class Replica:
         with self._lock:
             return frozenset(self._shelves[kind].rows)
 
-    def count(self, kind: Kind) -> int:
-        """How many records of a kind there are."""
-        return len(self._shelves[kind].rows)
+    def count(self, kind: Kind, **columns: Any) -> int:
+        """How many records of a kind there are, or how many `find` would find; at once with one indexed column."""
+        with self._lock:
+            return self._shelves[kind].count(columns)
 
     def revision(self, kind: Kind) -> int:
         """Another number whenever a record of a kind has come, changed or gone."""
@@ -131,6 +132,15 @@ class _Shelf:
         if len(hits) == len(columns) == 1:
             return rows
         return (row for row in rows if all(self._has(row, name, value) for name, value in columns.items()))
+
+    def count(self, columns: Mapping[str, Any]) -> int:
+        indexes = [(self._indexes[name], value) for name, value in columns.items() if name in self._indexes]
+        if not columns:
+            return len(self.rows)
+        if len(indexes) == len(columns) == 1:
+            ((index, value),) = indexes
+            return len(index.get(value, ()))
+        return sum(1 for _ in self.find(columns))
 
     def _has(self, row: Row, name: str, value: Any) -> bool:
         held = getattr(row, name)

@@ -3,7 +3,7 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -17,6 +17,7 @@ from sgctl.api.settings import Settings
 from sgctl.api.webapp import PATH, Application
 from sgctl.errors import Stale
 from sgctl.model import TABLES, Account, Group, Host, Key, User
+from sgctl.quotas import Quotas
 from sgctl.signing import signature
 from sgctl.store import Absent, Change, Condition, Delete, Insert, Replica, Update
 
@@ -24,13 +25,20 @@ NOW = 1_800_000_000.0
 
 
 class Memory:
-    """What the API needs of a database. Unique indexes are not its business; the functional tests have a real one."""
+    """What the API needs of a database. Unique indexes are not its business; the functional tests have a real one.
+
+    before_next_write: what somebody else does just before the next write.
+    """
 
     def __init__(self) -> None:
         self.replica = Replica(TABLES)
         self.writes = 0
+        self.before_next_write: Callable[[], None] | None = None
 
     def write(self, changes: Sequence[Change], guards: Sequence[Condition] = (), *, comment: str = "") -> None:
+        others, self.before_next_write = self.before_next_write, None
+        if others is not None:
+            others()
         for guard in guards:
             if isinstance(guard, Absent):
                 if self.replica.find(guard.kind, **{guard.column: guard.value}):
@@ -124,16 +132,20 @@ class Cloud:
         self.memory = Memory()
         self._numbers = itertools.count(1)
         ticks = itertools.count()
-        executor = Executor(
+        self._executor = Executor(
             self.memory,  # type: ignore[arg-type]
             catalogue(),
             Settings(**settings),
             clock=lambda: NOW + next(ticks) / 1000,
         )
-        self.application = Application(executor, catalogue())
+        self.application = Application(self._executor, catalogue())
         self.admin = self.account("admin", 1)
         self.hosts = [Host(id=str(uuid4()), name=f"h{number}", seen=int(NOW * 1000)) for number in (1, 2)]
         self.memory.write([Insert(host) for host in self.hosts])
+
+    def limit(self, quotas: Quotas) -> None:
+        """Have other quotas from now on."""
+        self._executor.settings = replace(self._executor.settings, quotas=quotas)
 
     def account(self, name: str, kind: int = 0) -> Client:
         """A new account and a client with its key."""

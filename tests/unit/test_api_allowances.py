@@ -9,6 +9,7 @@ from sgctl.api.sweep import complete_pods
 from sgctl.errors import Stale
 from sgctl.model import Address, Allowance, Member, Nic, Pod, member_id
 from sgctl.model import Cloud as CloudRow
+from sgctl.quotas import Quotas
 from sgctl.store import Absent, Insert, Update
 from tests.unit.api_memory import Client, Cloud, deploy, deploy_params
 
@@ -19,7 +20,7 @@ class Place:
     """A cloud with a pod (10.2.0.0/24 and fd00:2::/64) and three VMs of an account."""
 
     def __init__(self) -> None:
-        self.cloud = Cloud(addresses_per_nic=8)
+        self.cloud = Cloud(quotas=Quotas(addresses_per_nic=8))
         self.cloud.memory.write([Insert(CloudRow(id="cloud"))])
         self.admin, self.user = self.cloud.admin, self.cloud.account("acme")
         self.zone = self.cloud.zone()

@@ -201,15 +201,6 @@ def test_a_rule_is_revoked_in_its_direction_only(web: Client) -> None:
     assert listed(web)["ingressrule"] == []
 
 
-def test_quotas() -> None:
-    web = Cloud(rules_per_group=3, groups_per_account=2).account("web")
-    web.ok("createSecurityGroup", name="web")
-    assert web.refused("createSecurityGroup", name="db")[0] == 532
-    authorize(web, cidrlist="10.0.0.0/8,11.0.0.0/8")
-    assert refused(web, cidrlist="12.0.0.0/8,13.0.0.0/8")[0] == 532
-    authorize(web, cidrlist="12.0.0.0/8")
-
-
 def test_jobs_are_what_clients_expect(web: Client) -> None:
     answer = web.call("authorizeSecurityGroupIngress", securitygroupname="web", cidrlist="10.0.0.0/8")
     assert (answer.key, list(answer.content)) == ("authorizesecuritygroupingressresponse", ["jobid"])

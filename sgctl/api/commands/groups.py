@@ -43,9 +43,6 @@ def create_group(call: Call) -> Answer:
     account = acting(call)
     name = call.args.text("name")
     _check_name(call, account, name)
-    limit = call.settings.groups_per_account
-    if len(call.draft.find(Group, account=account.id)) >= limit:
-        raise ApiError(Code.LIMIT, f"account {account.name} has {limit} security groups already, which is the limit")
     group = Group(
         id=new_id(),
         account=account.id,

@@ -11,6 +11,7 @@ from sgctl.api.owners import LISTING, demand_access, existing, own
 from sgctl.api.params import ident, text
 from sgctl.api.subnets import address
 from sgctl.model import Address, Nic, Pod, Vm
+from sgctl.quotas import option
 
 _SECONDARY = "secondary IP"
 
@@ -52,9 +53,9 @@ def add_ip(call: Call) -> Answer:
     pod = call.draft.get(Pod, nic.pod)
     if pod is None:
         raise absent("nicid", nic.id)
-    limit = call.settings.addresses_per_nic
-    if len(call.draft.find(Address, nic=nic.id)) >= limit:
-        raise invalid(f"the NIC has {limit} addresses already, which is the limit")
+    most = call.settings.quotas.addresses_per_nic
+    if most and call.draft.count(Address, nic=nic.id) >= most:
+        raise invalid(f"a NIC may have {most} addresses at most ({option('addresses_per_nic')})")
     if "ipaddress" in call.args:
         found = requested_address(call, pod, call.args.text("ipaddress"), "ipaddress", kind=_SECONDARY)
     else:

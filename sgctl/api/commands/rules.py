@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sgctl.api import views
 from sgctl.api.command import Answer, Barrier, Call, Mode, Object, command, new_id
 from sgctl.api.commands.groups import chosen_group, find_group
-from sgctl.api.errors import ApiError, Code, EarlyError, absent, invalid
+from sgctl.api.errors import Code, EarlyError, absent, invalid
 from sgctl.api.owners import OWNER, acting, check_scope, demand_access, named_account
 from sgctl.api.params import Param, boolean, ident, integer, table, text, texts
 from sgctl.model import Cut, Group, Nic, Rule
@@ -84,7 +84,6 @@ def _authorize(call: Call, direction: str) -> Answer:
     if not new:
         names = ", ".join(words(direction, what.protocol, what.first, what.last, peer.name) for peer in peers)
         raise invalid(f"security group {group.name} has all of this already: {names}")
-    _check_quota(call, group, len(new))
     for row in new:
         call.draft.insert(row)
     return _when_in_force(call, group, views.group(call.draft, group, new))
@@ -168,12 +167,6 @@ def _rule(call: Call, group: Group, direction: str, what: Traffic, peer: _Peer) 
 
 def _exists(call: Call, row: Rule) -> bool:
     return bool(call.draft.find(Rule, group=row.group, direction=row.direction, digest=row.digest))
-
-
-def _check_quota(call: Call, group: Group, new: int) -> None:
-    limit = call.settings.rules_per_group
-    if len(call.draft.find(Rule, group=group.id)) + new > limit:
-        raise ApiError(Code.LIMIT, f"security group {group.name} may have {limit} rules at most")
 
 
 @command(

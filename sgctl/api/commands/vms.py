@@ -17,6 +17,7 @@ from sgctl.api.owners import OWNED_LISTING, OWNER, acting, existing, optional, o
 from sgctl.api.params import Param, boolean, ident, idents, text, texts
 from sgctl.api.subnets import Ip, address, within
 from sgctl.model import Account, Address, Group, Host, Nic, Pod, Vm, Zone
+from sgctl.quotas import option
 
 _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _MAX_USERDATA = 1 << 20
@@ -115,8 +116,9 @@ def _groups(call: Call, account: Account) -> frozenset[str]:
         raise invalid("give either securitygroupids or securitygroupnames")
     ids = {_group_by_id(call, account, id).id for id in call.args.texts("securitygroupids")}
     ids |= {_group_by_name(call, account, name).id for name in call.args.texts("securitygroupnames")}
-    if len(ids) > call.settings.groups_per_nic:
-        raise ApiError(Code.LIMIT, f"a VM may be in {call.settings.groups_per_nic} groups at most")
+    most = call.settings.quotas.groups_per_nic
+    if most and len(ids) > most:
+        raise ApiError(Code.LIMIT, f"a VM may be in {most} groups at most ({option('groups_per_nic')})")
     return frozenset(ids or {_group_by_name(call, account, DEFAULT_GROUP).id})
 
 
