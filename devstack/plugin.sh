@@ -33,11 +33,11 @@ function configure_sgctl {
     iniset "$SGCTL_CONF" DEFAULT api_port "$SGCTL_API_PORT"
 }
 
-# Make the bridge if it is not there, with its uplinks, and start the manager. It runs as root: it talks to the
-# switch's control sockets.
+# Make the bridge if it is not there, with its uplinks, and start the manager. The bridge is secure from the start, so
+# that nothing forwards before the manager says what may. It runs as root: it talks to the switch's control sockets.
 function start_sgctl {
     local uplink
-    sudo ovs-vsctl --may-exist add-br "$SGCTL_BRIDGE"
+    sudo ovs-vsctl --may-exist add-br "$SGCTL_BRIDGE" -- set bridge "$SGCTL_BRIDGE" fail_mode=secure
     for uplink in $SGCTL_UPLINKS; do
         sudo ovs-vsctl --may-exist add-port "$SGCTL_BRIDGE" "$uplink"
     done

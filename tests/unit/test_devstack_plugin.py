@@ -85,7 +85,7 @@ def test_start(tmp_path: Path) -> None:
     program.chmod(0o755)
     calls = source(tmp_path, "stack", "extra", PATH=f"{tmp_path}:/usr/bin:/bin")
     assert calls == [
-        "sudo ovs-vsctl --may-exist add-br br-int",
+        "sudo ovs-vsctl --may-exist add-br br-int -- set bridge br-int fail_mode=secure",
         "sudo ovs-vsctl --may-exist add-port br-int eth1",
         "sudo ovs-vsctl --may-exist add-port br-int eth2",
         f"run_process sgctl-manager {program} --config-file {tmp_path}/sgctl.conf sgctl.agent sgctl.api  root",
