@@ -10,7 +10,7 @@ Importing this module checks that no two names share a bit.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 OPENFLOW_BASIC = 0x8000
@@ -32,7 +32,7 @@ class MatchField:
 
     order: position in a match (prerequisites come before the fields that need them).
     name: as ovs-ofctl writes it.  oxm_class, oxm_field: its OXM header.  bits: its width.
-    kind: how people write its values.
+    kind: how people write its values.  full: the mask of an exact match.
     """
 
     order: int
@@ -41,21 +41,25 @@ class MatchField:
     oxm_field: int
     bits: int
     kind: str = "decimal"
+    full: int = field(init=False)
 
-    @property
-    def full(self) -> int:
-        """The mask of an exact match."""
-        return (1 << self.bits) - 1
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "full", (1 << self.bits) - 1)
 
     def eq(self, value: int) -> Term:
         """Exactly `value`."""
-        return self.masked(value, self.full)
+        if not 0 <= value <= self.full:
+            raise self._unfit(value, self.full)
+        return Term(self, value, self.full)
 
     def masked(self, value: int, mask: int) -> Term:
         """The bits of `mask` are those of `value`; bits outside the mask must be zero in `value`."""
         if value & ~mask or mask > self.full or not mask:
-            raise ValueError(f"{self.name}={value:#x}/{mask:#x} does not fit a field of {self.bits} bits")
+            raise self._unfit(value, mask)
         return Term(self, value, mask)
+
+    def _unfit(self, value: int, mask: int) -> ValueError:
+        return ValueError(f"{self.name}={value:#x}/{mask:#x} does not fit a field of {self.bits} bits")
 
     def prefix(self, value: int, length: int) -> Term:
         """The first `length` bits are those of `value`."""
@@ -68,24 +72,28 @@ class MatchField:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bits:
-    """A named range of bits, both ends included, of a register or of a conntrack field."""
+    """A named range of bits, both ends included, of a register or of a conntrack field.
+
+    width: how many bits it has.
+    """
 
     name: str
     of: MatchField
     first: int
     last: int
+    width: int = field(init=False)
+    _mask: int = field(init=False)
 
-    @property
-    def width(self) -> int:
-        """How many bits it has."""
-        return self.last - self.first + 1
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", self.last - self.first + 1)
+        object.__setattr__(self, "_mask", (1 << self.last + 1) - (1 << self.first))
 
     def eq(self, value: int) -> Term:
         """These bits are exactly `value`."""
-        ones = (1 << self.width) - 1
-        if not 0 <= value <= ones:
+        shifted = value << self.first
+        if not 0 <= shifted <= self._mask:
             raise ValueError(f"{self.name} has {self.width} bits; {value:#x} does not fit")
-        return self.of.masked(value << self.first, ones << self.first)
+        return Term(self.of, shifted, self._mask)
 
     def __repr__(self) -> str:
         return f"{self.of.name}[{self.first}..{self.last}]"

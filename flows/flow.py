@@ -11,10 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
+from operator import attrgetter
 from typing import TypeAlias
 
 from flows import text
 from flows.fields import Bits, MatchField, Term
+
+DIGEST_BITS = 40
+"""How long a flow's digest is: the part of its cookie that its owner does not determine."""
 
 Terms: TypeAlias = "Term | Iterable[Terms]"
 """A condition, or several that must all hold."""
@@ -44,8 +48,7 @@ class Match:
         return text.match(self.terms)
 
 
-def _order(term: Term) -> int:
-    return term.field.order
+_order = attrgetter("field.order")
 
 
 def _merge(merged: dict[MatchField, Term], terms: Iterable[Terms]) -> None:
@@ -53,12 +56,11 @@ def _merge(merged: dict[MatchField, Term], terms: Iterable[Terms]) -> None:
         if not isinstance(term, Term):
             _merge(merged, term)
             continue
-        old = merged.get(term.field)
-        if old is not None:
+        old = merged.setdefault(term.field, term)
+        if old is not term:
             if (old.value ^ term.value) & old.mask & term.mask:
                 raise ValueError(f"contradicting terms for {term.field.name}")
-            term = Term(term.field, old.value | term.value, old.mask | term.mask)
-        merged[term.field] = term
+            merged[term.field] = Term(term.field, old.value | term.value, old.mask | term.mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +245,12 @@ Action: TypeAlias = (
 
 
 @lru_cache(maxsize=1 << 12)
+def _template(fields: tuple[MatchField, ...], masks: tuple[int, ...]) -> str:
+    """The text of a match of these conditions that is digested, with places for the values."""
+    return ",".join(f"{field.name}=%x/{mask:x}" for field, mask in zip(fields, masks, strict=True))
+
+
+@lru_cache(maxsize=1 << 12)
 def _words(actions: tuple[Action, ...]) -> str:
     return text.actions(actions)
 
@@ -276,10 +284,31 @@ class Flow:
 
     def digest(self, salt: int = 0) -> int:
         """40 bits of a digest of the content: table, priority, match and actions."""
-        terms = ",".join([f"{field.name}={value:x}/{mask:x}" for field, value, mask in self.match.terms])
+        # Thousands of flows differ in values only, so the rest of the text is kept.
+        fields, values, masks = zip(*self.match.terms) if self.match.terms else ((), (), ())  # noqa: B905
+        terms = _template(fields, masks) % values
         data = f"{salt} {self.table} {self.priority} {terms} {_words(self.actions)}".encode()
-        return int.from_bytes(blake2b(data, digest_size=5).digest(), "big")
+        return int.from_bytes(blake2b(data, digest_size=DIGEST_BITS // 8).digest(), "big")
 
     def __str__(self) -> str:
         matched = f",{self.match}" if self.match.terms else ""
         return f"table={self.table},priority={self.priority}{matched} actions={text.actions(self.actions)}"
+
+
+def claim(flow: Flow, owner: str, scope: int) -> Flow:
+    """The flow with its owner and, with a `scope`, its cookie.
+
+    One that has just been made, and that nobody else has seen, is given them, for to make it anew takes as long as to
+    make it. One that its stage keeps has an owner already, and is never changed again.
+    """
+    if flow.owner:
+        if scope and flow.owner == owner and flow.cookie ^ scope < 1 << DIGEST_BITS:
+            return flow
+        flow = Flow(flow.table, flow.priority, flow.match, flow.actions, note=flow.note, expires=flow.expires)
+    _set_owner(flow, owner)
+    if scope:
+        _set_cookie(flow, scope | flow.digest())
+    return flow
+
+
+_set_owner, _set_cookie = (getattr(Flow, name).__set__ for name in ("owner", "cookie"))

@@ -117,11 +117,15 @@ class Port:
     @property
     def own(self) -> tuple[Block, ...]:
         """What the VM uses with the NIC's MAC: its addresses and what it is allowed beside them."""
+        if not self.allowed:
+            return self.addresses
         return (*self.addresses, *(one.network for one in self.allowed if not one.mac))
 
     @property
     def held(self) -> tuple[Block, ...]:
         """All that is behind this port, with whatever MAC."""
+        if not self.allowed:
+            return self.addresses
         return (*self.addresses, *(one.network for one in self.allowed))
 
     @property
@@ -132,6 +136,8 @@ class Port:
     @property
     def nested(self) -> Mapping[int, tuple[Network, ...]]:
         """What guests inside the VM have, by their MACs."""
+        if not self.allowed:
+            return {}
         macs = sorted({one.mac for one in self.allowed} - {0})
         return {mac: tuple(one.network for one in self.allowed if one.mac == mac) for mac in macs}
 

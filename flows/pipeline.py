@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flows.bands import Band
-from flows.flow import Flow
+from flows.flow import Flow, claim
 from flows.inputs import (
     Audience,
     Bridge,
@@ -54,13 +54,7 @@ def build(unit: Unit, bridge: Bridge, scope: int = 0) -> tuple[Flow, ...]:
     cookies, it also has its cookie.
     """
     owner = unit.owner
-    return tuple(
-        Flow(
-            flow.table, flow.priority, flow.match, flow.actions, owner, flow.note,
-            scope and scope | flow.digest(), flow.expires,
-        )
-        for flow in _flows(unit, bridge)
-    )  # fmt: skip
+    return tuple([claim(flow, owner, scope) for flow in _flows(unit, bridge)])
 
 
 def _flows(unit: Unit, bridge: Bridge) -> Iterator[Flow]:

@@ -45,16 +45,17 @@ def port_flows(port: Port) -> Iterator[Flow]:
     Guests inside it that have MACs of their own have addresses too; nothing is open for them without one.
     """
     came = (f.IN_PORT.eq(port.number), f.ETH_SRC.eq(port.mac))
+    known = _sender_known(port)
     for kind in _guarded(port):
-        yield go(CLASSIFIER, Band.ALLOW, "from the VM", came, kind, to=SOURCE_GUARD, do=_sender_known(port))
+        yield go(CLASSIFIER, Band.ALLOW, "from the VM", came, kind, to=SOURCE_GUARD, do=known)
     for mac, networks in port.nested.items():
         guest = (f.IN_PORT.eq(port.number), f.ETH_SRC.eq(mac))
         for kind in _promised(mac, networks):
             note = "from a guest inside the VM"
-            yield go(CLASSIFIER, Band.ALLOW, note, guest, kind, to=NESTED_GUARD, do=_sender_known(port))
+            yield go(CLASSIFIER, Band.ALLOW, note, guest, kind, to=NESTED_GUARD, do=known)
     if port.addresses:
         moved = (RARP, BROADCAST_MAC, f.ARP_OP.eq(_REVERSE_REQUEST), f.ARP_SHA.eq(port.mac), f.ARP_THA.eq(port.mac))
-        yield go(CLASSIFIER, Band.ALLOW, "the VM has moved", came, moved, to=DELIVER, do=_sender_known(port))
+        yield go(CLASSIFIER, Band.ALLOW, "the VM has moved", came, moved, to=DELIVER, do=known)
     yield drop(CLASSIFIER, Band.OTHERWISE, "not the NIC's MAC, or unknown protocol", came[0])
 
 

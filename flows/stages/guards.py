@@ -88,8 +88,7 @@ def port_flows(port: Port, bridge: Bridge) -> Iterator[Flow]:
         if address.version == 4:
             terms = (ARP, inside(f.ARP_SPA, address))
             yield go(SOURCE_GUARD, Band.ALLOW, "own address in ARP", sender(port), terms, to=LOCATE)
-    derived = link_local(port.mac)
-    if speaks_ipv6(port) and derived not in port.addresses:
+    if speaks_ipv6(port) and (derived := link_local(port.mac)) not in port.addresses:
         yield go(SOURCE_GUARD, Band.ALLOW, "own link-local address", sender(port), _from(derived), to=LOCATE)
     for mac, promised in port.nested.items():
         yield from _nested(port, mac, promised)
