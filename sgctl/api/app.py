@@ -14,6 +14,7 @@ from sgctl.api.catalogue import catalogue
 from sgctl.api.execute import Executor
 from sgctl.api.health import ApiMetrics, listen_health, serve_health
 from sgctl.api.sealing import Sealer
+from sgctl.api.selfcheck import SelfCheck, check_forever
 from sgctl.api.server import endpoint, listen, serve
 from sgctl.api.settings import Settings
 from sgctl.api.sweep import end_own_jobs, sweep_forever
@@ -46,6 +47,7 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
         self._serving = False
         replica = sgctl.database.replica
         self._metrics = ApiMetrics(sgctl.health.registry, lambda: replica.insync)
+        self._check = SelfCheck(replica, sgctl.health.registry)
         sgctl.health.add("api", lambda: self._serving and replica.insync)
 
     def start(self) -> Any:
@@ -87,6 +89,7 @@ class ApiApp(OSKenApp):  # type: ignore[misc]
         end_own_jobs(services.database, settings, now=round(time.time() * 1000))
         executor = Executor(services.database, catalogue(), settings)
         self._threads.append(services.spawn(sweep_forever, services.database, settings))
+        self._threads.append(services.spawn(check_forever, self._check))
         LOG.info("the API is at %s", self._endpoint)
         self._serving = True
         self._front.open(Application(executor, catalogue(), answered=self._metrics.answered))

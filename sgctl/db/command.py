@@ -8,6 +8,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from sgctl.errors import SgctlError
@@ -57,6 +58,16 @@ def _remote_commands(commands: argparse._SubParsersAction[argparse.ArgumentParse
     status = commands.add_parser("status", parents=[common], help="how each server is; status 1 if none can be written")
     status.add_argument("-o", "--output", choices=("table", "json"), default="table")
     status.set_defaults(run=_status)
+    check = commands.add_parser(
+        "check",
+        parents=[common],
+        help="name each row that contradicts others; status 1 if there are any",
+        description="Name each row of the running database that contradicts others: members of groups whose NIC is "
+        "not in the group, addresses that two NICs have, bindings to hosts that do not exist, and more. Status 1 if "
+        "there are any. Nothing is changed.",
+    )
+    check.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    check.set_defaults(run=_check)
     backup = commands.add_parser("backup", parents=[common], help="copy the content of the running database to a file")
     backup.add_argument("file", type=Path)
     backup.add_argument("--force", action="store_true", help="overwrite the file")
@@ -137,6 +148,17 @@ def _status(options: Options) -> int:
     else:
         print(table(found))
     return 0 if writable(found) else 1
+
+
+def _check(options: Options) -> int:
+    from sgctl.db import check
+
+    found = check.look(options.db, _tls(options))
+    if options.output == "json":
+        print(json.dumps([asdict(one) for one in found], indent=2))
+    else:
+        print("\n".join(map(str, found)) or "no row contradicts others")
+    return 1 if found else 0
 
 
 def _backup(options: Options) -> int:

@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 from cs import CloudStack
 
+from sgctl.contradictions import contradictions
 from sgctl.model import Address, Member, Nic, Vm, member_id
 from sgctl.signing import signature
 from sgctl.store import Database
@@ -190,5 +191,6 @@ def check_database(server: Server) -> None:
             for group in nic.groups
         }
         assert set(reads.all(Member)) == expected
+        assert list(contradictions(reads)) == []
         assert all(nic.groups for nic in nics)
         assert {nic.vm for nic in nics} == {vm.id for vm in reads.all(Vm) if vm.wanted != "Destroyed"}

@@ -202,7 +202,7 @@ def test_errors_are_one_clear_line(arguments: list[str], text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["status", "backup", "restore", "convert", "member", "leave", "kick", "pki", "pki host"]
+    "command", ["status", "check", "backup", "restore", "convert", "member", "leave", "kick", "pki", "pki host"]
 )
 def test_every_command_explains_itself(command: str) -> None:
     assert "usage: sgctl-db" in tool(*command.split(), "--help")
