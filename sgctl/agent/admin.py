@@ -15,6 +15,7 @@ from eventlet import wsgi
 from flows.meters import Bound
 from flows.tables import BY_NAME, TABLES
 from sgctl.agent.applied import Applied
+from sgctl.agent.costs import costs, largest
 from sgctl.agent.metrics import Metrics
 from sgctl.agent.tracing import QueryError, trace
 from sgctl.agent.views import FlowViews, Json, drops, drops_by_bounds, metered, port_view
@@ -55,6 +56,7 @@ class AdminServer:
             "/admin/flows": self._flows,
             "/admin/trace": self._trace,
             "/admin/drops": self._drops,
+            "/admin/costs": lambda query: self._named(**costs(self._applied())),
             "/healthz": lambda query: {"alive": True},
         }
 
@@ -123,6 +125,7 @@ class AdminServer:
             self._metrics.insync.labels(part).set(value)
         applied, switch = self._writer.applied, self._writer.switch
         if applied is not None and switch is not None:
+            self._metrics.count_costs(largest(applied))
             self._metrics.count_drops(drops(applied.desired, switch.flows()))
             names = {f"{kind}/{port.nic}": port.name for port in applied.decision.ports for kind in ("port", "standby")}
             self._metrics.count_metered((names.get(one[0], one[0]), *one[1:]) for one in self._metered(switch))

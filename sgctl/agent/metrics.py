@@ -30,6 +30,9 @@ class Metrics:
         self.ports = Gauge("sgctl_ports", "Local ports by state.", ["state"], registry=registry)
         self.units = Gauge("sgctl_units", "Owners of flows by kind.", ["kind"], registry=registry)
         self.flows = Gauge("sgctl_flows", "Flows that the switch should hold.", registry=registry)
+        self.largest = Gauge(
+            "sgctl_largest_flows", "Most flows that one owner has, by kind of owner.", ["kind"], registry=registry
+        )
         self.installed = Gauge("sgctl_flows_installed", "Flows of sgctl that the switch holds.", registry=registry)
         self.foreign = Gauge("sgctl_foreign_cookies", "Cookies of flows that are not sgctl's.", registry=registry)
         self.problems = Gauge("sgctl_problems", "Rules and owners that are left out.", registry=registry)
@@ -100,6 +103,12 @@ class Metrics:
         kinds = Tally(map(type, decision.units.values()))
         for kind in (Port, Standby, Policy, Peer, Fanout):
             self.units.labels(kind.__name__.lower()).set(kinds[kind])
+
+    def count_costs(self, largest: Mapping[str, int]) -> None:
+        """By kind of owner, the flows of the one that has the most."""
+        self.largest.clear()
+        for kind, flows in largest.items():
+            self.largest.labels(kind).set(flows)
 
     def count_drops(self, drops: Iterable[Mapping[str, Any]]) -> None:
         """What the switch has dropped; the counts start anew when a flow is replaced."""

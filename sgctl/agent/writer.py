@@ -25,6 +25,7 @@ from sgctl.agent.applied import Applied
 from sgctl.agent.arrivals import Arrivals, carry
 from sgctl.agent.audit import Audit
 from sgctl.agent.bounds import Bounds
+from sgctl.agent.costs import CostWatch
 from sgctl.agent.drift import Census, exchanged
 from sgctl.agent.forget import Forgetter
 from sgctl.agent.gather import Gatherer
@@ -76,6 +77,7 @@ class Writer:
         self._stale = False
         self._bounded = 0.0
         self._census = Census()
+        self._costs = CostWatch()
         self._busy = False
         self._built = 0
         self._bridge = Bridge(())
@@ -269,6 +271,7 @@ class Writer:
         self._refused = {owner: old for owner, old in self._refused.items() if owner not in decision.units}
         _log_changes(self.applied, decision)
         self.applied = Applied(world, decision, desired.copy(), todo.foreign, known.sequence, current)
+        self._costs.look(self.applied, todo.adds, self._compiler.flows_of)
         self._metrics.observe(decision, len(desired), todo)
         self._metrics.installed.set(len(installed) - todo.foreign - (LEARNED_COOKIE in installed))
         if len(todo.adds) >= MANY:

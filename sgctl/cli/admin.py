@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an agent tells about its switch over the admin endpoint: flows, ports, traces, drops."""
+"""What an agent tells about its switch over the admin endpoint: flows, ports, traces, drops, costs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
@@ -128,6 +128,11 @@ def _drops_request(words: tuple[str, ...], params: Mapping[str, str]) -> Request
     return "/admin/drops", drop_blocks
 
 
+def _costs_request(words: tuple[str, ...], params: Mapping[str, str]) -> Request:
+    _check(words, (), params, (), "sgctl costs [--host HOST]")
+    return "/admin/costs", cost_blocks
+
+
 def _explain_request(words: tuple[str, ...], params: Mapping[str, str]) -> Request:
     _check(words, ("COOKIE",), params, (), "sgctl explain COOKIE [--host HOST]")
     try:
@@ -161,6 +166,7 @@ _REQUESTS: dict[str, Callable[[tuple[str, ...], Mapping[str, str]], Request]] = 
     "trace": _trace_request,
     "explain": _explain_request,
     "drops": _drops_request,
+    "costs": _costs_request,
 }
 COMMANDS = tuple(_REQUESTS)
 
@@ -236,3 +242,18 @@ def drop_blocks(answer: Mapping[str, Any]) -> list[Block]:
     rows = tuple((cell(drop["packets"]), cell(drop.get("reason")), cell(drop.get("table"))) for drop in occurred)
     rest = Text(f"(reasons that have not occurred: {len(reasons) - len(occurred)}; -o json names them)")
     return [Table(("packets", "reason", "table"), rows, title=_place(answer)), rest] if rows else [rest]
+
+
+def cost_blocks(answer: Mapping[str, Any]) -> list[Block]:
+    """What takes many flows, the largest first."""
+    tables = (
+        ("kinds", ("flows", "kind")),
+        ("owners", ("flows", "owner_name", "owner")),
+        ("rules", ("flows", "rule", "id")),
+        ("groups", ("addresses", "group")),
+    )
+    found = []
+    for name, columns in tables:
+        rows = tuple(tuple(cell(one.get(column)) for column in columns) for one in answer.get(name) or ())
+        found.append(Table(columns, rows, title=f"{name} of {_place(answer)}"))
+    return [*found, Text(f"{cell(answer.get('flows'))} flows altogether")]

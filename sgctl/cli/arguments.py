@@ -20,6 +20,7 @@ sgctl wait [hosts=A,B] [timeout=S]  until all that was changed is active on the 
 sgctl trace [key=value ...]         a packet through its flows, in words
 sgctl explain COOKIE                what a flow's cookie stands for
 sgctl drops                         why packets were dropped, and how many
+sgctl costs                         which policies, rules and groups take the most flows
 sgctl help [VERB [NOUN]]            what there is; the parameters of a command
 sgctl completion bash|zsh           a completion script for the shell
 """

@@ -33,6 +33,7 @@ OWN = {
     ),
     "explain": "sgctl explain COOKIE [--host HOST]\n\nWhat the flow with this cookie is there for.",
     "drops": "sgctl drops [--host HOST]\n\nWhy a hypervisor has dropped packets, and how many.",
+    "costs": "sgctl costs [--host HOST]\n\nWhich policies, rules and groups take the most flows on a hypervisor.",
     "help": "sgctl help [VERB [NOUN]]\n\nWhat there is; the commands of a verb; the parameters of a command.",
     "completion": (
         "sgctl completion bash|zsh\n\nPrint a completion script. For bash: `source <(sgctl completion bash)` in "

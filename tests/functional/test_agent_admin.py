@@ -69,6 +69,17 @@ def test_flows_of_one_table(agent: Manager) -> None:
         assert flows and {flow["table"] for flow in flows} == {"CLASSIFIER"}
 
 
+def test_costs_are_those_of_the_switch(rig: Rig, agent: Manager) -> None:
+    flows = agent.get("/admin/flows")[1]["flows"]
+    found = agent.get("/admin/costs")[1]
+    assert found["flows"] == len(flows) == sum(kind["flows"] for kind in found["kinds"])
+    policy = [flow for flow in flows if flow["owner"].startswith("policy/")]
+    (owner,) = (one for one in found["owners"] if one["owner_name"] == "acme/web")
+    assert owner["flows"] == len(policy)
+    assert [rule["rule"] for rule in found["rules"]] == ["acme/web: ingress tcp 80 from acme/nagios"]
+    assert f'sgctl_largest_flows{{kind="policy"}} {len(policy)}.0' in agent.get("/metrics")[1]
+
+
 def test_drops_are_counted(rig: Rig, agent: Manager) -> None:
     source = mac_of(9).replace(":", "")
     rig.sandbox.appctl("netdev-dummy/receive", "tap5", "f" * 12 + source + "0806" + "00" * 46)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sgctl flows`, `ports`, `trace`, `explain` and `drops` against an admin endpoint."""
+"""`sgctl flows`, `ports`, `trace`, `explain`, `drops` and `costs` against an admin endpoint."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +105,17 @@ def test_drops_most_frequent_first(agent: Api) -> None:
     *table, empty, rest = agent.run("drops").out.splitlines()
     assert [line.split()[0] for line in table] == ["packets", "10", "2", "1"]
     assert (empty, rest) == ("", "(reasons that have not occurred: 1; -o json names them)")
+
+
+def test_costs_name_what_takes_many_flows(agent: Api) -> None:
+    rule = {"id": "0b3e", "rule": "shop/web: ingress tcp 1-65534 from 10.0.0.0/8", "flows": 31}
+    owners = [{"owner": "policy/1", "owner_name": "shop/web", "flows": 40}]
+    kinds, groups = [{"kind": "policy", "flows": 40}], [{"group": "shop/db", "addresses": 9}]
+    answer = {**PLACE, "flows": 90, "kinds": kinds, "owners": owners, "rules": [rule], "groups": groups}
+    agent.answer("/admin/costs", answer)
+    shown = agent.run("costs").out
+    for words in ("40 policy", "40 shop/web policy/1", f"31 {rule['rule']} 0b3e", "9 shop/db", "90 flows altogether"):
+        assert words in " ".join(shown.split()), shown
 
 
 def test_json_is_the_answer_itself(agent: Api) -> None:

@@ -318,7 +318,7 @@ def test_help_on_a_verb_lists_its_commands(cloud: Api) -> None:
     assert [line.split()[1] for line in out.splitlines()[1:]] == sorted(name[4:].lower() for name in listed)
 
 
-@pytest.mark.parametrize("own", ["flows", "ports", "trace", "explain", "drops", "help", "completion"])
+@pytest.mark.parametrize("own", ["flows", "ports", "trace", "explain", "drops", "costs", "help", "completion"])
 def test_help_on_the_commands_own(cloud: Api, own: str) -> None:
     assert cloud.run("help", own).out.startswith(f"sgctl {own}")
     assert own in cloud.run("help").out
