@@ -8,7 +8,10 @@ bundle whose flows use them, and go after the bundle that deletes those.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from flows.inputs import Bridge, Limits, Unit
 from flows.meters import MeterSpec, meters
@@ -59,15 +62,20 @@ class Bounds:
         """The world with the limits of its ports, if the switch can keep them."""
         return replace(world, limits=self._protection.limits if self._possible else Limits())
 
-    def provide(self, switch: Switch, decision: Decision, bridge: Bridge) -> None:
-        """Add and change meters. A flow whose meter is refused is refused too, and so closes its port."""
+    @contextmanager
+    def provided(self, switch: Switch, decision: Decision, bridge: Bridge) -> Iterator[None]:
+        """Add and change meters for the flows that are sent within.
+
+        A flow whose meter is refused is refused too, and so closes its port: nobody need wait to hear of it.
+        """
         self._want(decision, bridge)
         wanted = [self.wanted[number] for number in sorted(self._open) if number in self.wanted]
-        self._change(switch, [
+        with self._changed(switch, [
             (Change.MODIFY if spec.number in self._installed else Change.ADD, spec)
             for spec in wanted
             if self._installed.get(spec.number) != spec
-        ])  # fmt: skip
+        ]):  # fmt: skip
+            yield
 
     def _want(self, decision: Decision, bridge: Bridge) -> None:
         """Follow the units that have changed: of hundreds of ports one at a time does."""
@@ -87,13 +95,19 @@ class Bounds:
         """Delete meters that no flow uses any more."""
         gone = (number for number in self._open if number not in self.wanted)
         unused = [self._installed[number] for number in gone if number in self._installed]
-        self._change(switch, [(Change.DELETE, spec) for spec in unused])
+        with self._changed(switch, [(Change.DELETE, spec) for spec in unused]):
+            pass
         self._open = {number for number in self._open if self.wanted.get(number) != self._installed.get(number)}
 
-    def _change(self, switch: Switch, changes: list[tuple[Change, MeterSpec]]) -> None:
+    @contextmanager
+    def _changed(self, switch: Switch, changes: list[tuple[Change, MeterSpec]]) -> Iterator[None]:
         if not changes:
+            yield
             return
-        refused = switch.change_meters(changes)
+        with switch.changing_meters(changes, partial(self._note, changes)):
+            yield
+
+    def _note(self, changes: list[tuple[Change, MeterSpec]], refused: Mapping[int, str]) -> None:
         for number, reason in refused.items():
             LOG.error("the switch refuses meter %d: %s", number, reason)
         for change, spec in changes:

@@ -33,9 +33,19 @@ class Census:
         self._parts = cycle(PARTS)
 
     @property
+    def left(self) -> float:
+        """Seconds until it is time for another look."""
+        return self._looked + EVERY - monotonic()
+
+    @property
     def due(self) -> bool:
         """Whether it is time for another look."""
-        return monotonic() - self._looked >= EVERY
+        return self.left <= 0
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it has been for as long again."""
+        return self.left <= -EVERY
 
     def next(self) -> Part:
         """The part of all flows whose cookies are to be read now."""
@@ -63,5 +73,6 @@ class Census:
 def exchanged(part: Part, found: Iterable[Installed], cookies: Mapping[int, int]) -> str:
     """How many of a part's flows have gone, and come, in words."""
     seen = {flow.cookie for flow in found if flow.table not in EXPIRING}
-    known = {cookie for cookie, table in cookies.items() if part.holds(cookie) and table not in EXPIRING}
+    mask, value = part
+    known = {cookie for cookie, table in cookies.items() if cookie & mask == value and table not in EXPIRING}
     return f"{len(known - seen)} have gone, {len(seen - known)} have come" if seen != known else ""

@@ -51,6 +51,8 @@ BREATH = 250
 """Units that are built without a break."""
 MANY = 1000
 """Flows that are worth keeping the garbage collector from."""
+PAUSE = 0.25
+"""Seconds in which nothing has happened, at least, before the loop looks for somebody else's changes."""
 RETRY = 10.0
 """Seconds after which what the switch has refused is tried once more."""
 BOUNDS = 60.0
@@ -145,11 +147,12 @@ class Writer:
     def run(self) -> None:
         """Work until the process ends; an error that is not the switch's absence ends it."""
         while True:
-            self._wake.wait(TICK)
+            woken = self._wake.wait(TICK if self._installed is None else min(TICK, max(self._census.left, PAUSE)))
             self._busy = True
             self._wake.clear()
             try:
                 self._turn()
+                self._look_for_drift(woken=woken)
             except SwitchGone as error:
                 LOG.warning("the switch is not there: %s", error)
                 self._metrics.errors.labels("switch gone").inc()
@@ -193,7 +196,8 @@ class Writer:
         if self._installed is None or self.applied is None or not self.audit.suspicious.is_set():
             return
         self._bounds.read_back(switch)
-        self._bounds.provide(switch, self.applied.decision, self._bridge)
+        with self._bounds.provided(switch, self.applied.decision, self._bridge):
+            pass
         if self.audit.repair(switch, self.applied.desired):
             self._stale = True
         if self.audit.suspicious.is_set():
@@ -212,7 +216,7 @@ class Writer:
         The answer belongs to this connection: if it is lost meanwhile, changing the switch fails.
         """
         installed = self._installed
-        if installed is not None and not self._stale and not self._drifted(switch, installed):
+        if installed is not None and not self._stale:
             self._look_after_bounds(switch)
             return installed
         if installed is None:
@@ -235,16 +239,21 @@ class Writer:
             self._bounds.read_back(switch)
             self._bounded, self._basis = monotonic(), None
 
-    def _drifted(self, switch: Switch, installed: Mapping[int, int]) -> bool:
-        """Whether there are other flows than there should be: somebody else has been at work."""
-        if not self._census.due:
-            return False
-        found, part = self._census.compare(switch.table_counts(), installed), self._census.next()
+    def _look_for_drift(self, *, woken: bool) -> None:
+        """Now and then see whether there are other flows than there should be: somebody else has been at work.
+
+        No event waits for that, unless events never end.
+        """
+        switch, installed, census = self._switch, self._installed, self._census
+        if switch is None or installed is None or not (census.overdue if woken else census.due):
+            return
+        found, part = census.compare(switch.table_counts(), installed), census.next()
         found = found or exchanged(part, switch.flows(cookie=part.value, mask=part.mask), installed)
         if found:
             LOG.warning("somebody else has changed flows: %s", found)
             self._metrics.drifts.inc()
-        return bool(found)
+            self._stale = True
+            self._wake.set()
 
     def _reconcile(
         self, switch: Switch, installed: dict[int, int], world: World, noted: float, *, current: bool
@@ -305,13 +314,13 @@ class Writer:
         noted: float,
     ) -> None:
         """Change the switch; connections of addresses that come or go are forgotten while no flow lets them through."""
-        self._bounds.provide(switch, decision, self._bridge)
         before = self.applied.decision if self.applied else None
         held = Held(switch, installed, self._compiler.flows_of)
         opened = self._moves.opened(world, decision, before, held.addresses)
         forget = partial(self._forgetter.forget, switch, self._bridge.zone)
         started = monotonic()
-        switch.apply(todo.adds, todo.deletes, meanwhile=partial(forget, opened, looking=True))
+        with self._bounds.provided(switch, decision, self._bridge):
+            switch.apply(todo.adds, todo.deletes, meanwhile=partial(forget, opened, looking=True))
         done = monotonic()
         self._bounds.withdraw(switch)
         self._metrics.applied(todo, done - started, done - noted)

@@ -216,12 +216,27 @@ class Switch:
 
         With a meter the switch deletes the flows that use it.
         """
+        refused = dict[int, str]()
+        with self.changing_meters(changes, refused.update):
+            return refused
+
+    @contextmanager
+    def changing_meters(
+        self, changes: Sequence[tuple[Change, MeterSpec]], then: Callable[[Mapping[int, str]], None]
+    ) -> Iterator[None]:
+        """The same before what is sent within, whose answer is worth waiting for; then `then` hears what was refused.
+
+        If the connection is lost, it hears nothing.
+        """
         count = len(changes)
         with self._conversation(count + 1) as talk:
             mods = (meters.meter_mod(change, one, talk.xid(index)) for index, (change, one) in enumerate(changes))
             talk.send(*mods, messages.barrier(talk.xid(count)))
-            self._answer(talk, count, self._deadline)
-            return {changes[index][1].number: replies.error_text(error) for index, error in talk.errors.items()}
+            try:
+                yield
+            finally:
+                self._answer(talk, count, self._deadline)
+                then({changes[index][1].number: replies.error_text(error) for index, error in talk.errors.items()})
 
     def drain(self, deadline: float | None = None) -> None:
         """Wait until the switch has processed everything sent so far."""

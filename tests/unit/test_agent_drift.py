@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Somebody else's changes show in the number of flows."""
 
+import pytest
+
 from flows.tables import CLASSIFIER, DHCP_WAITING, OUTPUT
+from sgctl.agent import drift
 from sgctl.agent.drift import PARTS, Census, exchanged
 from sgctl.openflow.compare import parts
 from sgctl.openflow.replies import Installed
@@ -41,6 +44,19 @@ def test_flows_exchanged_for_as_many_others_show_in_their_part() -> None:
     assert exchanged(odd, other, COOKIES) == "1 have gone, 1 have come"
     learned = [SEEN[0], Installed(5, DHCP_WAITING.id, 5, 0, 0)]
     assert exchanged(odd, learned, COOKIES) == ""
+
+
+def test_a_look_is_due_after_a_while_and_overdue_after_twice_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(drift, "monotonic", lambda: clock[0])
+    taken = census()
+    found = []
+    for after in (0.0, drift.EVERY - 0.1, drift.EVERY, 2 * drift.EVERY - 0.1, 2 * drift.EVERY):
+        clock[0] = 100 + after
+        found.append((taken.due, taken.overdue))
+    assert found == [(False, False), (False, False), (True, False), (True, False), (True, True)]
+    taken.compare(COUNTS, COOKIES)
+    assert (taken.left, taken.due, taken.overdue) == (drift.EVERY, False, False)
 
 
 def test_all_parts_are_read_in_turn() -> None:
