@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests of addresses that VMs share have in common: the addresses, who is promised them, and announcements."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
@@ -27,11 +27,11 @@ class Promises:
         found = self.cloud.admin.call("addAllowedAddressToNic", nicid=machine.nic, **{kind: address}, **params)
         self.ids[machine.nic, address] = str(found["allowedaddress"]["id"])
 
-    def share(self, *machines: Machine) -> None:
-        """Let VMs share the cluster's addresses."""
+    def share(self, *machines: Machine, macs: Mapping[int, str] | None = None) -> None:
+        """Let VMs share the cluster's addresses, with these virtual MACs if there are any."""
         for machine in machines:
-            for address in CLUSTER.values():
-                self.add(machine, address, shared="true")
+            for version, address in CLUSTER.items():
+                self.add(machine, address, shared="true", **({"macaddress": macs[version]} if macs else {}))
 
     def remove(self, machine: Machine, address: str) -> None:
         self.cloud.admin.call("removeAllowedAddressFromNic", id=self.ids.pop((machine.nic, address)))

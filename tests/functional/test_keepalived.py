@@ -5,99 +5,21 @@ No virtual MAC: whoever is master has the addresses with its NIC's. Its clients 
 groups' rules hold there.
 """
 
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from devstack.lab import Lab, Network
 from devstack.lab.agent import Stream
-from devstack.lab.cloud import Cloud, Machine, Order
+from devstack.lab.cloud import Cloud, Order
 from devstack.lab.namespace import wait_for
-from tests.functional.cluster import CLUSTER, LENGTH, Promises
+from tests.functional.cluster import CLUSTER, Promises
+from tests.functional.keepalived import Keepalived, by_unicast
 from tests.functional.promised import BOTH, allow, boot, check_recompute, goes_on, two_hypervisors
 
 SECONDS = 5.0
 """Within which clients go on: three advertisements, a second each, must have been missed first."""
-ROUTERS = {4: 51, 6: 52}
 PRIORITY = {"node1": 200, "node2": 100}
-INSTANCE = """
-vrrp_instance v{version} {{
-    state BACKUP
-    interface eth0
-    virtual_router_id {router}
-    priority {priority}
-    version 3
-    advert_int 1
-    unicast_src_ip {own}
-    unicast_peer {{
-        {peer}
-    }}
-    virtual_ipaddress {{
-        {address}/{length}
-    }}
-}}
-"""
-
-
-class Keepalived:
-    """The daemon in a VM, with a configuration for both address families."""
-
-    def __init__(self, machine: Machine, peer: Machine) -> None:
-        self.machine = machine
-        self._directory = machine.vm.directory
-        self._config = self._directory / "keepalived.conf"
-        self._config.write_text("".join(instance(machine, peer, version) for version in BOTH))
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Begin to take part."""
-        pids = ("--pid", self._directory / "parent.pid", "--vrrp_pid", self._pid_file)
-        log = (self._directory / "keepalived.log").open("ab")
-        self._process = self.machine.vm.namespace.popen(
-            "keepalived", "--dont-fork", "--log-console", "--vrrp", "--use-file", self._config, *pids,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
-
-    @property
-    def _pid_file(self) -> Path:
-        return self._directory / "vrrp.pid"
-
-    def kill(self) -> None:
-        """Let it die without a word, and its addresses with it, as if the VM had."""
-        assert self._process is not None
-        # The parent would start its child again, and a child without its parent would say good-bye.
-        self._process.send_signal(signal.SIGSTOP)
-        os.kill(int(self._pid_file.read_text()), signal.SIGKILL)
-        self._process.kill()
-        self._process.wait()
-        self._pid_file.unlink()
-        for version, address in CLUSTER.items():
-            if self.has(version):
-                self.machine.vm.namespace.ip(f"address del {address}/{LENGTH[version]} dev eth0")
-
-    def has(self, version: int) -> bool:
-        """Whether the VM has the shared address of this family now."""
-        shown = self.machine.vm.exec("ip", "-o", f"-{version}", "address", "show", "dev", "eth0")
-        return f" {CLUSTER[version]}/" in shown
-
-    def stop(self) -> None:
-        """End it."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait()
-
-
-def instance(own: Machine, peer: Machine, version: int) -> str:
-    """The part of a configuration that is about one address family."""
-    return INSTANCE.format(
-        version=version, router=ROUTERS[version], priority=PRIORITY[own.vm.name],
-        own=own.vm.address(version), peer=peer.vm.address(version),
-        address=CLUSTER[version], length=LENGTH[version],
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +47,10 @@ def daemons(cloud: Cloud) -> Iterator[tuple[Keepalived, Keepalived]]:
     """keepalived on both nodes, which may share the addresses; the first is master."""
     first, second = (cloud.machines[name] for name in PRIORITY)
     Promises(cloud).share(first, second)
-    daemons = Keepalived(first, second), Keepalived(second, first)
+    daemons = (
+        Keepalived(first, by_unicast(first, second, PRIORITY["node1"])),
+        Keepalived(second, by_unicast(second, first, PRIORITY["node2"])),
+    )
     for one in daemons:
         one.start()
     yield daemons
