@@ -100,7 +100,8 @@ def _words(action: Action, headers: int, names: Mapping[int, str], ports: Mappin
     if isinstance(action, Controller):
         return "shown to the agent"
     if isinstance(action, Learn):
-        return f"remembered in {names.get(action.table, f'table {action.table}')} for {action.timeout} s"
+        where = f"remembered in {names.get(action.table, f'table {action.table}')}"
+        return f"{where} for {action.timeout} s" if action.timeout else where
     if isinstance(action, Meter):
         return "if its port keeps within its bound"
     return "" if isinstance(action, CtClear | Push) else str(action)

@@ -197,8 +197,9 @@ class Learn:
     """Install a flow when the packet passes (NXAST_LEARN).
 
     The learned flow has the constant terms `match`, and terms that compare bits with what the packet has in other bits
-    (`copies`: (bits of the new flow, bits of this packet), of equal width); it outputs to `output` of this packet.
-    timeout: hard timeout, seconds.
+    (`copies`: (bits of the new flow, bits of this packet), of equal width). It loads what this packet has in other bits
+    (`loads`, likewise), and outputs to `output` of this packet.
+    timeout: hard timeout, seconds; 0: it stays until the last flow that learns under its cookie is deleted.
     """
 
     table: int
@@ -206,15 +207,20 @@ class Learn:
     timeout: int
     cookie: int
     match: tuple[Term, ...]
-    copies: tuple[tuple[Bits, Bits], ...]
-    output: Bits
+    copies: tuple[tuple[Bits, Bits], ...] = ()
+    output: Bits | None = None
+    loads: tuple[tuple[Bits, Bits], ...] = ()
 
     def __str__(self) -> str:
-        parts = [f"table={self.table}", f"hard_timeout={self.timeout}"]
-        parts += [f"priority={self.priority}", f"cookie={self.cookie:#x}"]
+        parts = [f"table={self.table}"]
+        parts += [f"hard_timeout={self.timeout}"] if self.timeout else []
+        parts.append(f"priority={self.priority}")
+        parts += [] if self.timeout else ["delete_learned"]
+        parts.append(f"cookie={self.cookie:#x}")
         parts += [text.learn_term(term) for term in self.match]
         parts += [f"{text.bits(new)}={text.bits(old)}" for new, old in self.copies]
-        parts.append(f"output:{text.bits(self.output)}")
+        parts += [f"load:{text.bits(old)}->{text.bits(new)}" for new, old in self.loads]
+        parts += [f"output:{text.bits(self.output)}"] if self.output is not None else []
         return f"learn({','.join(parts)})"
 
 

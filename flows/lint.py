@@ -99,12 +99,27 @@ def _acting(flow: Flow, table: Table) -> Iterator[str]:
             name = BY_ID[number].name if number in BY_ID else str(number)
             if name not in table.to:
                 yield f"may not go to {name}"
+        if isinstance(action, Learn):
+            yield from _learning(action)
         if isinstance(action, Ct) and action.commit and not _valid(flow.match):
             yield "commits a packet that may be invalid"
     if any(isinstance(action, Goto) for action in flow.actions[:-1]):
         yield "goto is not the last action"
     if any(isinstance(action, Meter) for action in flow.actions[1:]):
         yield "meter is not the first action"
+
+
+def _learning(action: Learn) -> Iterator[str]:
+    """A learned flow is held against the table that it goes to."""
+    table = BY_ID.get(action.table)
+    if table is None:
+        yield f"may not learn into table {action.table}"
+        return
+    learned = Flow(action.table, action.priority, Match.of(action.match, (new.eq(0) for new, _ in action.copies)), ())
+    yield from (f"learns what {table.name} {problem}" for problem in _matching(learned, table))
+    for new, _ in action.loads:
+        if new not in table.writes:
+            yield f"learns what {table.name} may not write: {new.name}"
 
 
 def _read_by(action: Action) -> tuple[Bits, ...]:

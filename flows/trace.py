@@ -117,8 +117,11 @@ class Switch:
         self._learned: list[Flow] = []
 
     def install(self, flows: Iterable[Flow]) -> None:
-        """Hold these flows in place of the others; connections and learned flows stay."""
-        self.index = Index(flows)
+        """Hold these flows in place of the others; connections stay, and learned flows unless nothing would learn them
+        any more that were to stay only as long."""
+        before, self.index = _lasting(self.index), Index(flows)
+        gone = before - _lasting(self.index)
+        self._learned = [flow for flow in self._learned if (flow.table, flow.cookie) not in gone]
         for flow in self._learned:
             self.index.replace(flow)
 
@@ -129,21 +132,24 @@ class Switch:
 
     def learn(self, flow: Flow) -> None:
         """Install a learned flow, in place of an equal one."""
-        if flow in self._learned:
-            self._learned.remove(flow)
+        self._learned = [one for one in self._learned if one.key != flow.key]
         self._learned.append(flow)
         self.index.replace(flow)
 
     def expire(self) -> None:
-        """Let all learned flows time out."""
-        for flow in self._learned:
-            self.index.remove(flow)
-        self._learned.clear()
+        """Let all learned flows that have a timeout time out."""
+        lasting = _lasting(self.index)
+        self._unlearn(flow for flow in self._learned if (flow.table, flow.cookie) not in lasting)
 
     def forget(self) -> None:
         """Forget all connections and learned flows."""
         self.conntrack.forget()
-        self.expire()
+        self._unlearn(self._learned)
+
+    def _unlearn(self, flows: Iterable[Flow]) -> None:
+        for flow in tuple(flows):
+            self.index.remove(flow)
+            self._learned.remove(flow)
 
     def walk(self, packet: Packet, in_port: int) -> Walk:
         """Send a packet in by a port. A lone fragment goes as far as conntrack, which waits for the other pieces."""
@@ -201,6 +207,12 @@ class Switch:
     def zones(self) -> frozenset[int]:
         """The conntrack zones that flows use."""
         return frozenset(action.zone for flow in self.index for action in flow.actions if isinstance(action, Ct))
+
+
+def _lasting(index: Index) -> set[tuple[int, int]]:
+    """Tables and cookies of what is learned to stay as long as there is a flow that learns it."""
+    learns = (action for flow in index for action in flow.actions if isinstance(action, Learn))
+    return {(one.table, one.cookie) for one in learns if not one.timeout}
 
 
 def _is_too_small(packet: Packet) -> bool:
@@ -357,7 +369,8 @@ def _tracked(headers: int, found: Found) -> int:
 def _learned(action: Learn, headers: int) -> Flow:
     """The flow that a packet installs."""
     copies = (new.eq(h.get_bits(headers, old)) for new, old in action.copies)
-    output = Output(h.get_bits(headers, action.output))
+    do: list[Action] = [Load(new, h.get_bits(headers, old)) for new, old in action.loads]
+    do += [Output(h.get_bits(headers, action.output))] if action.output is not None else []
     return Flow(
-        action.table, action.priority, Match.of(action.match, copies), (output,), note="learned", cookie=action.cookie
+        action.table, action.priority, Match.of(action.match, copies), tuple(do), note="learned", cookie=action.cookie
     )

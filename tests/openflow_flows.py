@@ -95,6 +95,17 @@ CT_ACTIONS: tuple[tuple[Action, ...], ...] = (
         ),
         Goto(20),
     ),
+    (
+        Learn(
+            table=90,
+            priority=200,
+            timeout=0,
+            cookie=0xFFFF000000000002,
+            match=(ETH_DST.eq(MAC), FIELDS["reg9"].eq(7)),
+            loads=((OUT_PORT, SRC_PORT),),
+        ),
+        Goto(20),
+    ),
 )
 MATCHES: tuple[tuple[Term, ...], ...] = (
     (),

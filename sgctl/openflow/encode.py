@@ -58,8 +58,9 @@ _OUTPUT, _DEC_NW_TTL, _SET_FIELD, _EXPERIMENTER = 0, 24, 25, 0xFFFF
 _REG_MOVE, _REG_LOAD, _RESUBMIT_TABLE, _OUTPUT_REG, _LEARN, _CT, _CT_CLEAR = 6, 7, 14, 15, 16, 35, 43
 _STACK_PUSH, _STACK_POP = 27, 28
 _GOTO_TABLE, _APPLY_ACTIONS, _METER = 1, 4, 6
-# Kinds of a learn specification: bits of this packet or a constant, to a term or to an output.
-_FROM_CONSTANT, _TO_OUTPUT = 1 << 13, 2 << 11
+# Kinds of a learn specification: bits of this packet or a constant, to a term, to bits or to an output.
+_FROM_CONSTANT, _TO_BITS, _TO_OUTPUT = 1 << 13, 1 << 11, 2 << 11
+_DELETE_LEARNED = 2
 
 _pack_short = Struct("!H").pack
 _pack_oxm = Struct("!I").pack
@@ -270,8 +271,10 @@ def _ct(one: Ct) -> bytes:
 
 def _learn(one: Learn) -> bytes:
     specs = b"".join(map(_learn_constant, one.match)) + b"".join(_learn_copy(new, old) for new, old in one.copies)
-    specs += _learn_subject(one.output, _TO_OUTPUT)
-    return _nicira(_LEARN, "HHHQHBxHH", 0, one.timeout, one.priority, one.cookie, 0, one.table, 0, 0, tail=specs)
+    specs += b"".join(_learn_copy(new, old, _TO_BITS) for new, old in one.loads)
+    specs += _learn_subject(one.output, _TO_OUTPUT) if one.output is not None else b""
+    flags = 0 if one.timeout else _DELETE_LEARNED
+    return _nicira(_LEARN, "HHHQHBxHH", 0, one.timeout, one.priority, one.cookie, flags, one.table, 0, 0, tail=specs)
 
 
 def _learn_constant(one: Term) -> bytes:
@@ -282,10 +285,10 @@ def _learn_constant(one: Term) -> bytes:
     return _pack_short(_FROM_CONSTANT | one.field.bits) + value + oxm(one.field) + _pack_short(0)
 
 
-def _learn_copy(new: Bits, old: Bits) -> bytes:
+def _learn_copy(new: Bits, old: Bits, kind: int = 0) -> bytes:
     if new.width != old.width:
-        raise ValueError(f"a learned flow cannot compare {new} with {old}")
-    return _learn_subject(old, 0) + oxm(new.of) + _pack_short(new.first)
+        raise ValueError(f"a learned flow cannot compare {new} with {old}, or load it")
+    return _learn_subject(old, kind) + oxm(new.of) + _pack_short(new.first)
 
 
 def _learn_subject(bits: Bits, kind: int) -> bytes:

@@ -128,6 +128,9 @@ LEARN = Learn(
     table=90, priority=200, timeout=60, cookie=5, match=(ETH_TYPE.eq(0x0800),), copies=((OUT_PORT, SRC_PORT),),
     output=SRC_PORT,
 )  # fmt: skip
+HOLDER = Learn(
+    table=90, priority=200, timeout=0, cookie=5, match=(ETH_DST.eq(MAC),), loads=((OUT_PORT, SRC_PORT),)
+)  # fmt: skip
 CASES: list[tuple[Action, Any]] = [
     (Load(SRC_PORT, 5), parser.NXActionRegLoad(ofs_nbits=15, dst=REG0, value=5)),
     (Load(SRC_LOCAL, 1), parser.NXActionRegLoad(ofs_nbits=16 << 6, dst=REG0, value=1)),
@@ -155,6 +158,19 @@ CASES: list[tuple[Action, Any]] = [
             parser.NXFlowSpecMatch(src=0x0800, dst=("eth_type", 0), n_bits=16),
             parser.NXFlowSpecMatch(src=(REG0, 0), dst=(REG1, 0), n_bits=16),
             parser.NXFlowSpecOutput(src=(REG0, 0), n_bits=16),
+        ),
+    ),
+    (
+        HOLDER,
+        parser.NXActionLearn(
+            table_id=90,
+            priority=200,
+            cookie=5,
+            flags=2,
+            specs=[
+                parser.NXFlowSpecMatch(src=MAC, dst=("eth_dst", 0), n_bits=48),
+                parser.NXFlowSpecLoad(src=(REG0, 0), dst=(REG1, 0), n_bits=16),
+            ],
         ),
     ),
 ]
