@@ -342,10 +342,6 @@ TABLES: tuple[Table, ...] = (
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
 BY_ID: dict[int, Table] = {table.id: table for table in TABLES}
 
-#: Cookie of the flows that the switch learns into DHCP_WAITING.  Nobody owns them: they come from packets and expire by
-#: themselves, so they are neither desired nor foreign.  No owner's cookie has its 16 upper bits set.
-LEARNED_COOKIE = 0xFFFF_0000_0000_0001
-
 
 def _check(tables: tuple[Table, ...]) -> None:
     if [table.id for table in tables] != sorted({table.id for table in tables}):

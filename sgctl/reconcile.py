@@ -10,7 +10,7 @@ A cookie says whose a flow is and what it says, so that reading cookies back is 
     +--------+------------+--------------------------------+
 
 Flows with another first byte are foreign: never touched, only counted. Flows that the switch makes itself (learned)
-have the pipeline's own cookie and go when their time is over; they are neither.
+have cookies of the pipeline's own and go by themselves; they are neither.
 No two desired flows have the same cookie: where digests collide, the later one in the order of owners is salted.
 """
 
@@ -25,6 +25,7 @@ from typing import TypeAlias
 
 from flows.flow import Flow
 from flows.inputs import Unit
+from flows.learned import learned
 from sgctl.memo import changes
 
 SCOPE = 0x5C
@@ -67,14 +68,14 @@ class Plan:
         return not self.adds and not self.deletes
 
 
-def plan(desired: Mapping[int, Flow], installed: Installed, learned: frozenset[int] = frozenset()) -> Plan:
-    """What turns `installed` into `desired`; `learned` are cookies of flows that the switch makes itself.
+def plan(desired: Mapping[int, Flow], installed: Installed) -> Plan:
+    """What turns `installed` into `desired`; what the switch has learned itself stays.
 
     Adds come deepest table first and the first table last, so that a packet is let in only when its whole way is
     there; deletes go the other way.
     """
     adds = [desired[cookie] for cookie in desired.keys() - installed.keys()]
-    others = installed.keys() - desired.keys() - learned
+    others = [cookie for cookie in installed.keys() - desired.keys() if not learned(cookie)]
     deletes = [(cookie, installed[cookie]) for cookie in others if ours(cookie)]
     foreign = len(others) - len(deletes)
     adds.sort(key=_order)
@@ -136,7 +137,7 @@ class Compiler:
         self._compiled = units
         return self._desired
 
-    def plan(self, installed: Installed, learned: frozenset[int] = frozenset()) -> Plan:
+    def plan(self, installed: Installed) -> Plan:
         """What turns `installed` into the flows compiled last, as `plan` says.
 
         Of an `installed` that it has seen before only what has changed since is looked at, unless that is the most: of
@@ -146,9 +147,9 @@ class Compiler:
         if installed is self._seen and 2 * len(self._changed) < len(self._desired):
             here = {cookie: self._desired[cookie] for cookie in self._changed if cookie in self._desired}
             there = {cookie: installed[cookie] for cookie in self._changed if cookie in installed}
-            todo = replace(plan(here, there, learned), foreign=self._foreign)
+            todo = replace(plan(here, there), foreign=self._foreign)
         else:
-            todo = plan(self._desired, installed, learned)
+            todo = plan(self._desired, installed)
             self._seen, self._foreign = installed, todo.foreign
         self._changed = {flow.cookie for flow in todo.adds} | {cookie for cookie, _ in todo.deletes}
         return todo

@@ -11,8 +11,8 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from flows.inputs import Bridge
+from flows.learned import LEARNED, learned
 from flows.meters import FIRST, LAST
-from flows.tables import LEARNED_COOKIE
 from sgctl.bridgelock import lock_bridge
 from sgctl.config import Place, parse_place
 from sgctl.errors import SgctlError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "sgctl-bridge"
 RELEASE = "release"
-_SCOPE, _SCOPE_MASK, _EXACT = SCOPE << 56, 0xFF << 56, (1 << 64) - 1
+_SCOPE, _SCOPE_MASK = SCOPE << 56, 0xFF << 56
 _OURS = range(FIRST, LAST + 1)
 _ZONE = Bridge(()).zone
 _PATIENCE = 5.0
@@ -77,7 +77,7 @@ def release(place: Place) -> str:
 
 def _remove(target: str) -> None:
     ofctl.delete_flows(target, _SCOPE, _SCOPE_MASK)
-    ofctl.delete_flows(target, LEARNED_COOKIE, _EXACT)
+    ofctl.delete_flows(target, LEARNED, LEARNED)
     for number in filter(_OURS.__contains__, ofctl.dump_meters(target)):
         ofctl.delete_meter(target, number)
     ofctl.forget_fragment_mode(target)
@@ -102,7 +102,7 @@ def _await(local: LocalSwitch, place: Place) -> None:
 
 
 def _ours(cookie: int) -> bool:
-    return ours(cookie) or cookie == LEARNED_COOKIE
+    return ours(cookie) or learned(cookie)
 
 
 if __name__ == "__main__":

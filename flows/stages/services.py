@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from flows import fields as f
+from flows import learned
 from flows.bands import Band
 from flows.flow import Action, Flow, Learn, Load, Output, Resubmit
 from flows.inputs import FANOUT_CHUNKS, Bridge, Fanout, Port, Segment
@@ -24,7 +25,6 @@ from flows.tables import (
     DESTINATION,
     DHCP_WAITING,
     FANOUT,
-    LEARNED_COOKIE,
     ND_GUARD,
     NEIGHBOUR,
     SERVICES,
@@ -172,7 +172,7 @@ def _await(server: IPv4Address) -> Learn:
         table=DHCP_WAITING.id,
         priority=Band.ALLOW,
         timeout=DHCP_WAIT,
-        cookie=LEARNED_COOKIE,
+        cookie=learned.DHCP,
         match=(IPV4, f.IPV4_SRC.eq(int(server))),
         copies=((f.OUT_PORT, f.SRC_PORT),),
         output=f.SRC_PORT,

@@ -18,7 +18,7 @@ from threading import Event
 from time import sleep
 
 from flows.flow import Flow
-from flows.tables import BY_ID, LEARNED_COOKIE
+from flows.tables import BY_ID
 from sgctl.agent.applied import Applied
 from sgctl.agent.metrics import Metrics
 from sgctl.openflow.compare import Entry, Findings, Part, compare, parts, together
@@ -36,7 +36,6 @@ PART = 2048
 PAUSE = 0.02
 RETRY = 0.2
 MOST_LINES = 20
-_LEARNED = frozenset({LEARNED_COOKIE})
 
 
 class Audit:
@@ -85,7 +84,7 @@ class Audit:
 
     def _compare(self, part: Part, switch: Switch, desired: Mapping[int, Flow]) -> Findings:
         mine = {cookie: flow for cookie, flow in desired.items() if part.holds(cookie)}
-        found = compare(mine, switch.entries(cookie=part.value, mask=part.mask), _LEARNED, self._accepted)
+        found = compare(mine, switch.entries(cookie=part.value, mask=part.mask), self._accepted)
         return together(_with_breaks(found))
 
     def _foreign_of(self, part: Part) -> frozenset[Entry]:

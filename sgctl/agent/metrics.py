@@ -11,8 +11,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from flows.inputs import Fanout, Peer, Policy, Port, Standby
+from flows.learned import learned
 from flows.meters import Bound
-from flows.tables import LEARNED_COOKIE
 from sgctl.agent.drift import EXPIRING
 from sgctl.reconcile import Installed, Plan, ours
 from sgctl.world import Decision, State
@@ -78,7 +78,7 @@ class Metrics:
         """How many flows others have taken away and added; what comes or goes by itself does not count."""
         lost = sum(table not in EXPIRING for cookie, table in expected.items() if cookie not in found)
         more = (cookie for cookie, table in found.items() if cookie not in expected and table not in EXPIRING)
-        added = sum(ours(cookie) and cookie != LEARNED_COOKIE for cookie in more)
+        added = sum(ours(cookie) and not learned(cookie) for cookie in more)
         self.repairs.labels("add").inc(lost)
         self.repairs.labels("delete").inc(added)
         return lost, added

@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 from flows import text
 from flows.flow import Flow
 from flows.inputs import Port, Standby
+from flows.learned import learned
 from flows.meters import Bound, MeterSpec
-from flows.tables import BY_ID, LEARNED_COOKIE
+from flows.tables import BY_ID
 from sgctl import rules
 from sgctl.addresses import words
 from sgctl.agent.applied import Applied
@@ -72,13 +73,13 @@ class FlowViews:
         }
 
     def _other(self, one: TextFlow) -> Json:
-        learned = one.cookie == LEARNED_COOKIE
+        own = learned(one.cookie)
         return _view(one.table, one.priority, one.match, one.actions, one.cookie, one.packets, one.bytes) | {
-            "owner": "learned" if learned else "",
-            "owner_name": "the switch itself" if learned else "somebody else",
-            "note": "learned from a packet" if learned else "not sgctl's",
+            "owner": "learned" if own else "",
+            "owner_name": "the switch itself" if own else "somebody else",
+            "note": "learned from a packet" if own else "not sgctl's",
             "rule": None,
-            "foreign": not learned,
+            "foreign": not own,
         }
 
     def owner_name(self, owner: str) -> str:
@@ -89,6 +90,8 @@ class FlowViews:
             return self._ports.get(key.partition("/")[0], owner)
         if kind == "shared":
             return f"all that may hold {key}"
+        if kind == "virtual":
+            return f"all that may hold {':'.join(key[at : at + 2] for at in range(0, len(key), 2))}"
         if kind == "audience":
             return "all VMs of a pod"
         if kind == "policy":

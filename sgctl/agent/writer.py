@@ -18,9 +18,9 @@ from time import monotonic, sleep
 
 from flows.flow import Flow
 from flows.inputs import Bridge, Unit
+from flows.learned import learned
 from flows.meters import MeterSpec
 from flows.pipeline import build
-from flows.tables import LEARNED_COOKIE
 from sgctl.agent.applied import Applied
 from sgctl.agent.arrivals import Arrivals, carry
 from sgctl.agent.audit import Audit
@@ -268,7 +268,7 @@ class Writer:
             decision = overdraw(decision, world.overdrafts, world.refused)
             try:
                 desired = self._compile(decision)
-                todo = self._compiler.plan(installed, frozenset({LEARNED_COOKIE}))
+                todo = self._compiler.plan(installed)
                 self._apply(switch, installed, world, decision, todo, noted)
                 break
             except Unbuildable as error:
@@ -282,7 +282,7 @@ class Writer:
         self.applied = Applied(world, decision, desired.copy(), todo.foreign, known.sequence, current)
         self._costs.look(self.applied, todo.adds, self._compiler.flows_of)
         self._metrics.observe(decision, len(desired), todo)
-        self._metrics.installed.set(len(installed) - todo.foreign - (LEARNED_COOKIE in installed))
+        self._metrics.installed.set(len(installed) - todo.foreign - sum(map(learned, installed)))
         if len(todo.adds) >= MANY:
             keep()
         for listener in self._listeners:

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import NamedTuple, TypeAlias
 
 from flows.flow import Flow, Learn
+from flows.learned import learned
 from sgctl.openflow import encode
 from sgctl.openflow.replies import MULTIPART_HEAD
 from sgctl.reconcile import ours
@@ -25,8 +26,9 @@ _VLAN_VID, _VLAN_TCI = bytes.fromhex("80000d04"), bytes.fromhex("00000904")
 _FRAG, _FRAG_MASKED = bytes.fromhex("00013401"), bytes.fromhex("00013502")
 _FRAG_BITS = 3
 _TCP_FLAGS, _TCP_FLAGS_ONF, _ONF = bytes.fromhex("00014504"), bytes.fromhex("ffff5508"), b"ONF\0"
-#: And fields of learned flows by their names in NXM: Ethernet type, IPv4 source.
+#: And fields of learned flows by their names in NXM: destination MAC, Ethernet type, IPv4 source.
 _IN_LEARN = (
+    (bytes.fromhex("80000606"), bytes.fromhex("00000206")),
     (bytes.fromhex("80000a02"), bytes.fromhex("00000602")),
     (bytes.fromhex("80001604"), bytes.fromhex("00000e04")),
 )
@@ -148,17 +150,17 @@ def _matches(flow: Flow, entry: Entry) -> bool:
 
 
 def compare(
-    desired: Mapping[int, Flow], installed: Iterable[Entry], learned: frozenset[int], accepted: Mapping[int, Entry]
+    desired: Mapping[int, Flow], installed: Iterable[Entry], accepted: Mapping[int, Entry]
 ) -> Iterator[Findings]:
     """Compare flow by flow, and let others run in between: every step gives what it has found, mostly nothing.
 
-    learned: cookies of flows that the switch makes itself.  accepted: entries by cookie that are known to be right.
+    accepted: entries by cookie that are known to be right.
     """
     seen: dict[int, bool] = {}
     changed: dict[int, Flow] = {}
     for entry in installed:
         flow = desired.get(entry.cookie)
-        if entry.cookie in learned:
+        if learned(entry.cookie):
             continue
         if flow is None:
             yield Findings(intruders=(entry,)) if ours(entry.cookie) else Findings(foreign=(entry,))

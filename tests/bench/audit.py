@@ -17,9 +17,9 @@ from ipaddress import ip_address, ip_network
 
 from flows.flow import Flow
 from flows.inputs import Bridge, Limits
+from flows.learned import LEARNED
 from flows.packet import End, Packet
 from flows.pipeline import build
-from flows.tables import LEARNED_COOKIE
 from flows.trace import Switch
 from sgctl.agent.gather import CONCERNS, Reader
 from sgctl.config import OPTIONS
@@ -71,7 +71,7 @@ def compare(hypervisor: Hypervisor, flows: Mapping[int, Flow]) -> None:
     """The switch holds these flows and no others but what it has learned from packets itself."""
     file = hypervisor.directory / "desired.txt"
     file.write_text("".join(f"cookie={flow.cookie:#x},{flow}\n" for flow in flows.values()))
-    learned = f"cookie={LEARNED_COOKIE:#x} "
+    learned = f"cookie={LEARNED >> 48:#x}"
     different = [line for line in hypervisor.sandbox.differences(BRIDGE, file) if learned not in line]
     assert not different, "\n".join([f"{len(different)} flows differ", *different[:10]])
 

@@ -20,8 +20,9 @@ from typing import Any
 from flows import headers, text
 from flows.fields import CT_STATES
 from flows.flow import Flow
+from flows.learned import LEARNED
 from flows.packet import Packet
-from flows.tables import LEARNED_COOKIE, TABLES
+from flows.tables import TABLES
 from flows.trace import Walk
 from tests.functional.vswitch_sandbox import Sandbox
 
@@ -127,7 +128,7 @@ class DummySwitch:
         """
         wanted = tuple(flows)
         if wanted == self._held:
-            self._sandbox.ofctl("del-flows", BRIDGE, f"cookie={LEARNED_COOKIE:#x}/-1")
+            self._sandbox.ofctl("del-flows", BRIDGE, f"cookie={LEARNED:#x}/{LEARNED:#x}")
             return
         self._held = wanted
         lines = "".join(f"{flow}\n" for flow in wanted)

@@ -37,7 +37,7 @@ def reply(*parts: bytes) -> bytes:
 
 def found(*parts: bytes, desired: dict[int, Flow] = DESIRED, accepted: dict[int, Entry] | None = None) -> Findings:
     installed = entries([reply(part) for part in parts])
-    return together(compare.compare(desired, installed, frozenset({LEARNED}), accepted or {}))
+    return together(compare.compare(desired, installed, accepted or {}))
 
 
 def without_learning(flows: list[Flow]) -> list[Flow]:
