@@ -86,12 +86,23 @@ class Allowed:
     """What operators promise to a NIC beside its own addresses: one more address, or a network.
 
     mac: of a guest inside the VM that has it; 0: the VM uses it with the NIC's own MAC.  shared: other NICs may hold
-    the same address, and whoever of them announces it has it; always a single address with the NIC's own MAC.
+    the same address, and whoever of them announces it has it; always a single address. Its MAC, if it has one, is the
+    virtual MAC of VRRP that goes with it, besides the NIC's own.
     """
 
     network: Network
     mac: int = 0
     shared: bool = False
+
+    @property
+    def virtual(self) -> int:
+        """Its virtual MAC, or 0."""
+        return self.mac if self.shared else 0
+
+    @property
+    def nested(self) -> int:
+        """The MAC of the guest that alone uses it, or 0."""
+        return 0 if self.shared else self.mac
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +130,7 @@ class Port:
         """What the VM uses with the NIC's MAC: its addresses and what it is allowed beside them."""
         if not self.allowed:
             return self.addresses
-        return (*self.addresses, *(one.network for one in self.allowed if not one.mac))
+        return (*self.addresses, *(one.network for one in self.allowed if not one.nested))
 
     @property
     def held(self) -> tuple[Block, ...]:
@@ -138,8 +149,16 @@ class Port:
         """What guests inside the VM have, by their MACs."""
         if not self.allowed:
             return {}
-        macs = sorted({one.mac for one in self.allowed} - {0})
-        return {mac: tuple(one.network for one in self.allowed if one.mac == mac) for mac in macs}
+        macs = sorted({one.nested for one in self.allowed} - {0})
+        return {mac: tuple(one.network for one in self.allowed if one.nested == mac) for mac in macs}
+
+    @property
+    def virtual(self) -> Mapping[int, tuple[Ip, ...]]:
+        """Virtual MACs that other NICs may hold as well, and the addresses that go with each, all of one family."""
+        if not self.allowed:
+            return {}
+        macs = sorted({one.virtual for one in self.allowed} - {0})
+        return {mac: tuple(one.network.network_address for one in self.allowed if one.virtual == mac) for mac in macs}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +172,29 @@ class Shared:
     def owner(self) -> str:
         """The owner of the flows that ask all of them."""
         return f"shared/{self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Those of one pod that may hold a virtual MAC: its addresses, and the OpenFlow numbers of the open ports here."""
+
+    pod: Segment
+    addresses: tuple[Ip, ...]
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Virtual:
+    """A virtual MAC of VRRP that NICs here may hold: it is where it was heard last. Clusters of several pods may have
+    the same, and know nothing of each other; all their addresses are of one family."""
+
+    mac: int
+    clusters: tuple[Cluster, ...]
+
+    @property
+    def owner(self) -> str:
+        """The owner of the flows that find it."""
+        return f"virtual/{self.mac:012x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +378,7 @@ class Overdrawn:
 
 
 Unit: TypeAlias = (
-    Bridge | Segment | Port | Shared | Audience | Standby | Moved | Resumed | Overdrawn | Policy | Peer | Fanout
+    Bridge | Segment | Port | Shared | Virtual | Audience | Standby | Moved | Resumed | Overdrawn | Policy | Peer
+    | Fanout
 )
 """Anything that owns flows."""

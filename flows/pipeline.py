@@ -29,6 +29,7 @@ from flows.inputs import (
     Shared,
     Standby,
     Unit,
+    Virtual,
 )
 from flows.make import drop
 from flows.stages import (
@@ -43,6 +44,7 @@ from flows.stages import (
     resumed,
     rules,
     services,
+    virtual,
 )
 from flows.tables import TABLES
 
@@ -69,6 +71,8 @@ def _flows(unit: Unit, bridge: Bridge) -> Iterator[Flow]:
             yield from _port(unit, bridge)
         case Shared():
             yield from neighbours.shared_flows(unit, bridge)
+        case Virtual():
+            yield from virtual.virtual_flows(unit, bridge)
         case Audience():
             yield from neighbours.audience_flows(unit, bridge)
         case Moved():
@@ -90,7 +94,7 @@ def _flows(unit: Unit, bridge: Bridge) -> Iterator[Flow]:
 def _bridge(bridge: Bridge) -> Iterator[Flow]:
     for table in TABLES:
         yield drop(table, Band.MISS, table.miss)
-    for stage in (classifier, guards, place, services, neighbours, resumed, connections, peers, rules, output):
+    for stage in (classifier, guards, place, virtual, services, neighbours, resumed, connections, peers, rules, output):
         yield from stage.bridge_flows(bridge)
 
 
@@ -98,6 +102,7 @@ def _port(port: Port, bridge: Bridge) -> Iterator[Flow]:
     yield from classifier.port_flows(port)
     yield from guards.port_flows(port, bridge)
     yield from place.port_flows(port)
+    yield from virtual.port_flows(port, bridge)
     yield from services.port_flows(port, bridge)
     yield from neighbours.port_flows(port, bridge)
     yield from connections.port_flows(port, bridge)

@@ -5,8 +5,9 @@ A `Table` says what its flows may match, which registers they read and write, wh
 no flow matches is dropped.  `flows.lint` holds built flows against it.  Packets only go forward; ids have gaps.
 
     CLASSIFIER ─┬ a VM's port ─▶ SOURCE_GUARD ─┬─▶ LOCATE ─▶ SERVICES ─┬─▶ ND_GUARD ─▶ NEIGHBOUR ─▶ AUDIENCE, DELIVER
-                ├ a guest in it ▶ NESTED_GUARD ┤                       ├─▶ FANOUT ─▶ DHCP_WAITING
-                └ an uplink ───▶ WIRE_GUARD ───┘                       └─▶ DESTINATION ─▶ CONNTRACK ⟲
+                ├ a guest in it ▶ NESTED_GUARD ┤  (HOLDER ─▶ VIRTUAL)  ├─▶ FANOUT ─▶ DHCP_WAITING
+                ├ a cluster's ─▶ VIRTUAL_GUARD ┤                       └─▶ DESTINATION ─▶ CONNTRACK ⟲
+                └ an uplink ───▶ WIRE_GUARD ───┘
     (RESUMED_SENDER ─▶ RESUMED_RECEIVER ─▶ RESUMED ─▶)
     STATE ─▶ EGRESS_PEER ─▶ EGRESS_RULES (─▶ EGRESS_BUNDLES) ─▶
              INGRESS_PEER ─▶ INGRESS_RULES (─▶ INGRESS_BUNDLES) ─▶ COMMIT ⟲ OUTPUT
@@ -80,7 +81,7 @@ CLASSIFIER = _table(
     "Who sent this frame: which VM's port, with its MAC, or an uplink? Strange frames end here.",
     match=(f.IN_PORT, f.VLAN_TCI, f.ETH_SRC, f.ETH_DST, f.ETH_TYPE, f.ARP_OP, f.ARP_SHA, f.ARP_THA),
     writes=(f.SRC_PORT, f.SRC_LOCAL, f.EGRESS_POLICY, f.SRC_POD),
-    to=("SOURCE_GUARD", "NESTED_GUARD", "WIRE_GUARD", "DELIVER"),
+    to=("SOURCE_GUARD", "NESTED_GUARD", "VIRTUAL_GUARD", "WIRE_GUARD", "DELIVER"),
     miss="port not open",
 )
 SOURCE_GUARD = _table(
@@ -101,11 +102,20 @@ NESTED_GUARD = _table(
     to=("LOCATE",),
     miss="not promised to this MAC",
 )
+VIRTUAL_GUARD = _table(
+    17,
+    "VIRTUAL_GUARD",
+    "May this VM, which has been promised a virtual MAC, send this with it? What says who has it is remembered.",
+    match=(*_IP, f.ETH_SRC, f.ICMPV6_TYPE, f.ARP_SPA),
+    reads=_SENDER,
+    to=("LOCATE",),
+    miss="not sent with a virtual MAC",
+)
 WIRE_GUARD = _table(
     20,
     "WIRE_GUARD",
     "Does a frame from an uplink claim to be from a VM of this hypervisor, or from nowhere?",
-    match=(*_IP, f.ETH_SRC, f.ICMPV6_TYPE, f.ND_TARGET, f.ARP_SPA),
+    match=(*_IP, f.IN_PORT, f.ETH_SRC, f.ICMPV6_TYPE, f.ND_TARGET, f.ARP_SPA, f.ARP_SHA),
     to=("LOCATE",),
     miss="protocol not guarded",
 )
@@ -113,17 +123,36 @@ LOCATE = _table(
     30,
     "LOCATE",
     "Is the destination MAC that of a VM of this hypervisor?",
+    match=(f.ETH_DST, f.ETH_TYPE, f.IPV4_DST, f.IPV6_DST, f.ARP_TPA),
+    reads=(f.SRC_LOCAL, f.SRC_POD),
+    writes=(f.DST_LOCAL, f.OUT_PORT, f.INGRESS_POLICY, f.DST_POD),
+    to=("HOLDER", "VIRTUAL", "SERVICES"),
+    miss="MAC not here",
+)
+HOLDER = _table(
+    32,
+    "HOLDER",
+    "Where was this virtual MAC heard last? Its flows are learned.",
     match=(f.ETH_DST,),
-    reads=(f.SRC_LOCAL,),
+    reads=(f.DST_POD,),
+    writes=(f.OUT_PORT,),
+    miss="virtual MAC not heard yet",
+)
+VIRTUAL = _table(
+    34,
+    "VIRTUAL",
+    "Is that the port of a VM that has been promised it? Otherwise it is behind the uplink.",
+    match=(f.ETH_DST,),
+    reads=(f.SRC_LOCAL, f.OUT_PORT, f.DST_POD),
     writes=(f.DST_LOCAL, f.OUT_PORT, f.INGRESS_POLICY, f.DST_POD),
     to=("SERVICES",),
-    miss="MAC not here",
+    miss="virtual MAC not here",
 )
 SERVICES = _table(
     40,
     "SERVICES",
     "ARP, neighbour discovery, DHCP and router advertisements leave the path of ordinary packets; broadcasts end here.",
-    match=(f.ETH_DST, *_ASKED, *_UDP, *_ICMPV6, f.ARP_OP),
+    match=(f.ETH_SRC, f.ETH_DST, f.IPV4_SRC, *_ASKED, *_UDP, *_ICMPV6, f.ARP_OP),
     reads=(*_SENDER, f.DST_LOCAL, f.OUT_PORT, f.SRC_POD, f.DST_POD),
     writes=(f.CHUNK,),
     to=("ND_GUARD", "NEIGHBOUR", "FANOUT", "DELIVER", "DESTINATION"),
@@ -335,9 +364,10 @@ OUTPUT = _table(
 
 #: Every table, in packet order.
 TABLES: tuple[Table, ...] = (
-    CLASSIFIER, SOURCE_GUARD, NESTED_GUARD, WIRE_GUARD, LOCATE, SERVICES, ND_GUARD, NEIGHBOUR, AUDIENCE, FANOUT,
-    DHCP_WAITING, DELIVER, DESTINATION, CONNTRACK, RESUMED_SENDER, RESUMED_RECEIVER, RESUMED, STATE, RELATED,
-    EGRESS_PEER, EGRESS_RULES, EGRESS_BUNDLES, INGRESS_PEER, INGRESS_RULES, INGRESS_BUNDLES, COMMIT, OUTPUT,
+    CLASSIFIER, SOURCE_GUARD, NESTED_GUARD, VIRTUAL_GUARD, WIRE_GUARD, LOCATE, HOLDER, VIRTUAL, SERVICES, ND_GUARD,
+    NEIGHBOUR, AUDIENCE, FANOUT, DHCP_WAITING, DELIVER, DESTINATION, CONNTRACK, RESUMED_SENDER, RESUMED_RECEIVER,
+    RESUMED, STATE, RELATED, EGRESS_PEER, EGRESS_RULES, EGRESS_BUNDLES, INGRESS_PEER, INGRESS_RULES, INGRESS_BUNDLES,
+    COMMIT, OUTPUT,
 )  # fmt: skip
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
 BY_ID: dict[int, Table] = {table.id: table for table in TABLES}

@@ -76,8 +76,15 @@ def _allowed(text: str, own_mac: int) -> Allowed | None:
         return None
     mac = 0 if mac == own_mac else mac
     network = ip_network(block)
-    whole = network.prefixlen == network.max_prefixlen
-    return None if shared and (mac or not whole) else Allowed(network, mac, shared)
+    if shared:
+        whole = network.prefixlen == network.max_prefixlen
+        return Allowed(network, mac, shared) if whole and (not mac or vrrp_version(mac) == network.version) else None
+    return None if vrrp_version(mac) else Allowed(network, mac)
+
+
+def vrrp_version(mac: int) -> int:
+    """For addresses of which IP version a MAC is a virtual one of VRRP (RFC 5798, section 7.3); 0: it is none."""
+    return {0x00005E0001: 4, 0x00005E0002: 6}.get(mac >> 8, 0) if mac & 0xFF else 0
 
 
 def _overlap(network: Network, other: Block) -> bool:

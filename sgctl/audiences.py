@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who must hear who has an address that several NICs may hold: all open ports here of the pod where that is.
+"""Who must hear who has an address that several NICs may hold: all open ports here of the pod where that is. And which
+virtual MACs NICs here may hold.
 
 A part of `sgctl.policy`, and pure like it.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from flows.inputs import Audience, Ip, Segment
+from flows.inputs import Audience, Cluster, Ip, Segment, Virtual
 from sgctl.addresses import parse_address
 from sgctl.binding import Bound
 from sgctl.memo import Last
@@ -18,11 +19,12 @@ from sgctl.world import State
 
 
 class Place(NamedTuple):
-    """An open port: its pod, its number, and what its NIC shares with others."""
+    """An open port: its pod, its number, what its NIC shares with others, and with which virtual MACs."""
 
     pod: str
     number: int
     shared: tuple[Ip, ...]
+    virtual: tuple[tuple[int, Ip], ...]
 
     @classmethod
     def of(cls, one: Bound) -> Place | None:
@@ -30,7 +32,8 @@ class Place(NamedTuple):
         if one.nic is None or one.state is not State.ACTIVE:
             return None
         shared = tuple(each.network.network_address for each in one.allowed if each.shared)
-        return cls(one.nic.pod, one.number, shared)
+        virtual = tuple((each.virtual, each.network.network_address) for each in one.allowed if each.virtual)
+        return cls(one.nic.pod, one.number, shared, virtual)
 
 
 class Audiences:
@@ -68,3 +71,22 @@ def _made(
 
 def _sorted(addresses: Iterable[Ip]) -> tuple[Ip, ...]:
     return tuple(sorted(addresses, key=lambda address: (address.version, int(address))))
+
+
+def virtuals(found: Iterable[Place | None], segments: Mapping[str, Segment]) -> dict[str, Virtual]:
+    """The virtual MACs that open ports here may hold, by owner; the clusters of pods that look the same are one."""
+    holders: dict[int, dict[int, list[tuple[Place, Ip]]]] = {}
+    pods = {segment.number: segment for segment in segments.values()}
+    for place in filter(None, found):
+        for mac, address in place.virtual:
+            holders.setdefault(mac, {}).setdefault(segments[place.pod].number, []).append((place, address))
+    made = (
+        Virtual(mac, tuple(_cluster(pods[number], clusters[number]) for number in sorted(clusters)))
+        for mac, clusters in holders.items()
+    )
+    return {one.owner: one for one in made}
+
+
+def _cluster(pod: Segment, holders: Iterable[tuple[Place, Ip]]) -> Cluster:
+    pairs = tuple(holders)
+    return Cluster(pod, _sorted({one for _, one in pairs}), tuple(sorted({place.number for place, _ in pairs})))

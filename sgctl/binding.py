@@ -316,7 +316,7 @@ def _claims(bound: Bound) -> list[str]:
         claims += [f"NIC {bound.nic.id}", f"MAC {bound.nic.mac}"]
         claims += [f"address {address}" for address in bound.addresses]
         claims += [f"address {block_text(one.network)}" for one in bound.allowed if not one.shared]
-        claims += [f"MAC {mac.to_bytes(6, 'big').hex(':')}" for mac in {one.mac for one in bound.allowed} - {0}]
+        claims += [f"MAC {mac.to_bytes(6, 'big').hex(':')}" for mac in {one.nested for one in bound.allowed} - {0}]
     return claims
 
 
@@ -324,7 +324,11 @@ def _shares(bound: Bound) -> tuple[str, ...]:
     """What it claims only against those that do not share it."""
     if bound.state is State.CLOSED or not bound.allowed:
         return ()
-    return tuple(f"address {block_text(one.network)}" for one in bound.allowed if one.shared)
+    macs = sorted({one.virtual for one in bound.allowed} - {0})
+    return (
+        *(f"address {block_text(one.network)}" for one in bound.allowed if one.shared),
+        *(f"MAC {mac.to_bytes(6, 'big').hex(':')}" for mac in macs),
+    )
 
 
 def _shown(text: str, limit: int = 48) -> str:

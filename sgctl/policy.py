@@ -19,7 +19,7 @@ from typing import NamedTuple
 from flows.inputs import FANOUT_CHUNKS, Bridge, Fanout, Ip, Network, Policy, Port, Segment, Shared, Standby, Unit
 from sgctl import permits
 from sgctl.addresses import parse_address, parse_mac
-from sgctl.audiences import Audiences, Place
+from sgctl.audiences import Audiences, Place, virtuals
 from sgctl.binding import Binder, Bound, describe, name_of
 from sgctl.identities import Groups, Identities, Numbers
 from sgctl.memo import Along, Distinct, Each, Last, Layers
@@ -58,7 +58,7 @@ class Decider:
         self._names, self._describe, self._standby = Last(_names), Along(describe), Distinct(_waiting)
         self._places, self._shared = Along(Place.of), Last(_shared)
         self._entries = Last(_entries)
-        self._audiences = Audiences()
+        self._audiences, self._virtuals = Audiences(), Last(virtuals)
 
     def decide(self, world: World) -> Decision:
         """Everything that follows from a world."""
@@ -84,11 +84,13 @@ class Decider:
         fanouts = self._fanouts((n, (n, open_)) for n, open_ in self._chunks(places).items())
         together = self._shared(places)
         audiences = self._audiences.of(places, world.pods, segments)
+        virtual = self._virtuals(places, segments)
         peers = self._identities.peers(numbers)
         described = self._describe(bound, *self._names(traits, world.groups, world.accounts))
         return Decision(
             units=Layers(
-                keep(first), keep(peers), keep(inhabited), ports, keep(together), keep(audiences), by_owner(fanouts)
+                keep(first), keep(peers), keep(inhabited), ports, keep(together), keep(virtual), keep(audiences),
+                by_owner(fanouts),
             ),
             ports=described,
             standby=self._standby(described),

@@ -13,10 +13,10 @@ from flows import fields as f
 from flows.bands import Band
 from flows.fields import Term
 from flows.flow import Action, Controller, CtClear, Flow, Load
-from flows.inputs import Bridge, Network, Port, Standby
+from flows.inputs import Block, Bridge, Port, Standby
 from flows.make import act, drop, go
 from flows.meters import Bound, within
-from flows.tables import CLASSIFIER, DELIVER, NESTED_GUARD, SOURCE_GUARD, WIRE_GUARD
+from flows.tables import CLASSIFIER, DELIVER, NESTED_GUARD, SOURCE_GUARD, VIRTUAL_GUARD, WIRE_GUARD
 from flows.terms import ARP, BROADCAST_MAC, GROUP_BIT, IPV4, IPV6, RARP, speaks_ipv6
 
 #: A tag of any kind, VLAN 0 included: the bit that OVS sets in vlan_tci.
@@ -53,6 +53,11 @@ def port_flows(port: Port) -> Iterator[Flow]:
         for kind in _promised(mac, networks):
             note = "from a guest inside the VM"
             yield go(CLASSIFIER, Band.ALLOW, note, guest, kind, to=NESTED_GUARD, do=known)
+    for mac, addresses in port.virtual.items():
+        holder = (f.IN_PORT.eq(port.number), f.ETH_SRC.eq(mac))
+        for kind in _promised(mac, addresses):
+            note = "from the VM, with a virtual MAC"
+            yield go(CLASSIFIER, Band.ALLOW, note, holder, kind, to=VIRTUAL_GUARD, do=known)
     if port.addresses:
         moved = (RARP, BROADCAST_MAC, f.ARP_OP.eq(_REVERSE_REQUEST), f.ARP_SHA.eq(port.mac), f.ARP_THA.eq(port.mac))
         yield go(CLASSIFIER, Band.ALLOW, "the VM has moved", came, moved, to=DELIVER, do=known)
@@ -73,8 +78,8 @@ def _guarded(port: Port) -> Iterator[tuple[Term, ...]]:
         yield (IPV6,)
 
 
-def _promised(mac: int, networks: tuple[Network, ...]) -> Iterator[tuple[Term, ...]]:
-    versions = {one.version for one in networks}
+def _promised(mac: int, blocks: tuple[Block, ...]) -> Iterator[tuple[Term, ...]]:
+    versions = {one.version for one in blocks}
     if 4 in versions:
         yield (IPV4,)
         yield (ARP, f.ARP_SHA.eq(mac))

@@ -72,20 +72,25 @@ def port_flows(port: Port, bridge: Bridge) -> Iterator[Flow]:
             yield _asked(port, address, (_REQUESTS, about))
             note = "probes or announces its own address"
             yield go(NEIGHBOUR, Band.EXCEPT, note, sender(port), ARP, about, to=DELIVER)
+    for mac, addresses in port.virtual.items():
+        yield from _speaks_virtually(port, mac, addresses)
     for one in port.allowed:
         if one.shared:
-            yield _announces(one.network.network_address, port, bridge)
+            yield _announces(one.network.network_address, port, port.mac, bridge)
+        if one.virtual and one.network.version == 6:
+            yield _announces(one.network.network_address, port, one.mac, bridge)
 
 
-def _announces(address: Ip, port: Port, bridge: Bridge) -> Flow:
-    """A VM tells its pod that it has an address that others may hold, and by which MAC: its NIC's."""
+def _announces(address: Ip, port: Port, mac: int, bridge: Bridge) -> Flow:
+    """A VM tells its pod that it has an address that others may hold, and by which MAC: its NIC's, or a virtual one.
+
+    What ARP says of that, the first table has looked at.
+    """
     by_arp = address.version == 4
-    exactly: Terms = FOR_WIRE if by_arp else (*ALL_NODES, f.ND_TLL.eq(port.mac))
+    exactly: Terms = FOR_WIRE if by_arp else (*ALL_NODES, f.ND_TLL.eq(mac))
     terms = (sender(port), announced(address), exactly)
     told = within(Bound.FRAGMENTS_SENT, port, bridge)
-    return go(
-        NEIGHBOUR if by_arp else ND_GUARD, Band.EXCEPT, "announces what it shares", terms, to=AUDIENCE, do=told
-    )
+    return go(NEIGHBOUR if by_arp else ND_GUARD, Band.EXCEPT, "announces what it shares", terms, to=AUDIENCE, do=told)
 
 
 def _speaks(port: Port, mac: int, targets: Iterable[Block], shared: frozenset[Block]) -> Iterator[Flow]:
@@ -96,6 +101,18 @@ def _speaks(port: Port, mac: int, targets: Iterable[Block], shared: frozenset[Bl
         yield from _speaks_for(own, port, mac, asks=NEIGHBOUR if own in shared else DELIVER)
         if own not in shared:
             yield _asked(port, own, (_SOLICITS, GROUP_MAC, inside(f.ND_TARGET, own)))
+
+
+def _speaks_virtually(port: Port, mac: int, addresses: Iterable[Ip]) -> Iterator[Flow]:
+    """Neighbour discovery that names a virtual MAC; the VM says the same of its addresses with its NIC's."""
+    for own in addresses:
+        if own.version == 6:
+            terms = (sender(port), _ADVERTISES, inside(f.ND_TARGET, own), f.ND_TLL.eq(mac))
+            yield go(ND_GUARD, Band.ALLOW, "speaks for what it shares", terms, to=DELIVER)
+    if any(own.version == 6 for own in addresses):
+        yield go(
+            ND_GUARD, Band.ALLOW, "asks with a virtual MAC", sender(port), _SOLICITS, f.ND_SLL.eq(mac), to=NEIGHBOUR
+        )
 
 
 def shared_flows(shared: Shared, bridge: Bridge) -> Iterator[Flow]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """LOCATE and DESTINATION: who is this frame for?
 
-No learning, no flooding: a MAC is a local port's, or it is behind the uplink. DESTINATION also wants the address to
+No flooding: a MAC is a local port's, or it is behind the uplink; only virtual MACs move between ports
+(`flows.stages.virtual`). DESTINATION also wants the address to
 be the NIC's: otherwise a VM whose egress rules name only one group could reach any neighbour, by writing an address
 of that group into a frame for the neighbour's MAC.
 """
@@ -13,7 +14,7 @@ from ipaddress import IPv4Network
 
 from flows import fields as f
 from flows.bands import Band
-from flows.flow import Flow, Load
+from flows.flow import Action, Flow, Load
 from flows.inputs import Bridge, Port, Segment
 from flows.make import drop, go
 from flows.tables import CONNTRACK, DESTINATION, LOCATE, SERVICES
@@ -53,17 +54,22 @@ def pod_flows(pod: Segment) -> Iterator[Flow]:
             yield drop(DESTINATION, Band.REFUSE, "subnet broadcast", terms)
 
 
-def port_flows(port: Port) -> Iterator[Flow]:
-    """A VM's MAC leads to its port; each of its addresses is behind this MAC, and those of guests inside it, only."""
-    here = (
+def here(port: Port) -> tuple[Action, ...]:
+    """It is for this VM."""
+    return (
         Load(f.DST_LOCAL, 1),
         Load(f.OUT_PORT, port.number),
         Load(f.INGRESS_POLICY, port.policy),
         Load(f.DST_POD, port.segment.number),
     )
-    yield go(LOCATE, Band.ALLOW, "to the VM's MAC", f.ETH_DST.eq(port.mac), to=SERVICES, do=here)
+
+
+def port_flows(port: Port) -> Iterator[Flow]:
+    """A VM's MAC leads to its port; each of its addresses is behind this MAC, and those of guests inside it, only."""
+    to_it = here(port)
+    yield go(LOCATE, Band.ALLOW, "to the VM's MAC", f.ETH_DST.eq(port.mac), to=SERVICES, do=to_it)
     for mac in port.nested:
-        yield go(LOCATE, Band.ALLOW, "to the MAC of a guest inside the VM", f.ETH_DST.eq(mac), to=SERVICES, do=here)
+        yield go(LOCATE, Band.ALLOW, "to the MAC of a guest inside the VM", f.ETH_DST.eq(mac), to=SERVICES, do=to_it)
     for address in port.held:
         terms = (f.DST_LOCAL.eq(1), f.OUT_PORT.eq(port.number), FAMILY[address.version], destination(address))
         yield go(DESTINATION, Band.ALLOW, "to the VM's address", terms, to=CONNTRACK)

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import eventlet
 from eventlet import wsgi
 
+from flows.learned import LEARNED
 from flows.meters import Bound
 from flows.tables import BY_NAME, TABLES
 from sgctl.agent.applied import Applied
@@ -169,7 +170,8 @@ class AdminServer:
         return FlowViews(applied).explain(applied.desired[cookie], seen)
 
     def _trace(self, query: Query) -> Json:
-        return {"host": self._settings.host, **trace(self._applied(), query)}
+        learned = self._switch().entries(cookie=LEARNED, mask=LEARNED)
+        return {"host": self._settings.host, **trace(self._applied(), query, learned)}
 
     def _drops(self, query: Query) -> Json:
         switch = self._switch()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from itertools import cycle
 from time import monotonic
 
-from flows.tables import BY_ID, DHCP_WAITING, RESUMED, RESUMED_RECEIVER, RESUMED_SENDER
+from flows.tables import BY_ID, DHCP_WAITING, HOLDER, RESUMED, RESUMED_RECEIVER, RESUMED_SENDER
 from sgctl.openflow.compare import Part, parts
 from sgctl.openflow.replies import Installed
 
@@ -20,7 +20,7 @@ EVERY = 2.0
 """Seconds between two looks."""
 PARTS = parts(32)
 """One of them is read at each look."""
-EXPIRING = frozenset({DHCP_WAITING.id, RESUMED.id, RESUMED_RECEIVER.id, RESUMED_SENDER.id})
+EXPIRING = frozenset({HOLDER.id, DHCP_WAITING.id, RESUMED.id, RESUMED_RECEIVER.id, RESUMED_SENDER.id})
 """Tables whose flows come or go by themselves."""
 
 

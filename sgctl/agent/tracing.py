@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from flows.explain import explain
-from flows.inputs import Allowed, Bridge, Ip, Port
+from flows.flow import Flow
+from flows.inputs import Allowed, Bridge, Ip, Port, Virtual
 from flows.packet import End, Packet
+from flows.stages.virtual import holders
 from flows.trace import Ambiguous, Switch, Walk
 from sgctl.addresses import parse_mac
 from sgctl.agent.applied import Applied
 from sgctl.agent.views import Json, numbered
 from sgctl.errors import SgctlError
+from sgctl.openflow.compare import Entry, same
 from sgctl.rules import PROTOCOLS
 from sgctl.world import PortState
 
@@ -28,12 +31,15 @@ class QueryError(SgctlError):
     """The packet is not described well."""
 
 
-def trace(applied: Applied, query: Mapping[str, str]) -> Json:
-    """What would happen to the packet that `query` describes; raises QueryError."""
+def trace(applied: Applied, query: Mapping[str, str], learned: Sequence[Entry] = ()) -> Json:
+    """What would happen to the packet that `query` describes, where the switch has `learned` these flows; raises
+    QueryError."""
     if unknown := sorted(query.keys() - set(KEYS)):
         raise QueryError(f"no key {unknown[0]}; keys: {', '.join(KEYS)}")
     asked = _Asked(applied, query)
     switch = Switch(applied.desired.values(), ports=numbered(applied))
+    for flow in _heard(applied, learned):
+        switch.learn(flow)
     port, packet = asked.port, asked.packet()
     try:
         switch.preset(packet, asked.choice("state", STATES, "new"))
@@ -43,6 +49,15 @@ def trace(applied: Applied, query: Mapping[str, str]) -> Json:
     except ValueError as error:
         raise QueryError(f"state: {error}") from error
     return _told(applied, walk)
+
+
+def _heard(applied: Applied, learned: Sequence[Entry]) -> Iterator[Flow]:
+    """What the switch has learned of where virtual MACs are."""
+    for unit in applied.decision.units.values():
+        if isinstance(unit, Virtual):
+            for flow in holders(unit):
+                if any(same(flow, entry) for entry in learned):
+                    yield flow
 
 
 @dataclass(frozen=True, slots=True)

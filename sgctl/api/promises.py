@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_network
 
-from sgctl.addresses import SHORTEST, block_text, parse_block
+from sgctl.addresses import SHORTEST, block_text, parse_block, parse_mac, vrrp_version
 from sgctl.api.allocate import not_assigned, reserved, spans, unicast_mac
 from sgctl.api.command import Call
 from sgctl.api.errors import ApiError, Code, invalid
@@ -24,6 +24,7 @@ from sgctl.store import Absent
 
 _KIND = "allowed address"
 _VRRP = ("00:00:5e:00:01:", "00:00:5e:00:02:")
+_FAMILIES = {4: "00:00:5e:00:01:01 to ff for IPv4", 6: "00:00:5e:00:02:01 to ff for IPv6"}
 
 
 def asked(call: Call) -> Network:
@@ -47,16 +48,42 @@ def _cidr(call: Call) -> Network:
     return found
 
 
-def guest_mac(call: Call, nic: Nic) -> str:
-    """The MAC of a guest inside the VM, empty for the NIC's own; 431 if it is somebody else's."""
+def mac_of(call: Call, nic: Nic, found: Network, *, shared: bool) -> str:
+    """The MAC that goes with what is asked for: that of a guest inside the VM, or a virtual one that other NICs may
+    hold as well; empty for the NIC's own. 431 if it is somebody else's."""
     if "macaddress" not in call.args:
         return ""
-    found = unicast_mac(call)
-    if found.startswith(_VRRP):
+    mac = unicast_mac(call)
+    if mac.startswith(_VRRP) or shared:
+        _check_virtual(call, nic, found, mac, shared=shared)
+        return mac
+    return _guest_mac(call, nic, mac)
+
+
+def _check_virtual(call: Call, nic: Nic, found: Network, mac: str, *, shared: bool) -> None:
+    """A virtual MAC of VRRP goes with shared addresses of its family, and is one account's in a pod."""
+    if not mac.startswith(_VRRP):
         raise invalid(
-            f"{found} is a virtual MAC of VRRP, which moves between NICs; that is not supported: let the VMs announce "
-            "the shared address with their NICs' own MACs (keepalived without use_vmac), and leave out macaddress"
+            f"an address that several NICs may hold goes with their own MACs, or with a virtual MAC of VRRP, {mac} is "
+            f"none: {', '.join(_FAMILIES.values())}; leave out macaddress or shared"
         )
+    if not shared or not _is_single(found):
+        raise invalid(
+            f"{mac} is a virtual MAC of VRRP, which moves between NICs: it goes with a single address that they share; "
+            "give ipaddress and shared=true, on each of them"
+        )
+    if vrrp_version(parse_mac(mac) or 0) != found.version:
+        raise invalid(f"{mac} does not go with {found.network_address}; virtual MACs: {_FAMILIES[found.version]}")
+    if call.draft.find(Nic, mac=mac):
+        raise invalid(f"the MAC {mac} is in use")
+    call.draft.demand(Absent(Nic, "mac", mac))
+    for row in call.draft.find(Allowance, mac=mac):
+        other = call.draft.get(Nic, row.nic)
+        if other is not None and other.pod == nic.pod and other.account != nic.account:
+            raise not_assigned(f"the virtual MAC {mac} is another account's in this pod; use another VRID", _KIND)
+
+
+def _guest_mac(call: Call, nic: Nic, found: str) -> str:
     if found == nic.mac:
         raise invalid(f"{found} is the NIC's own MAC; leave out macaddress")
     others = (row.nic for row in call.draft.find(Allowance, mac=found))
@@ -68,13 +95,11 @@ def guest_mac(call: Call, nic: Nic) -> str:
 
 def check(call: Call, nic: Nic, pod: Pod, found: Network, *, mac: str, shared: bool) -> None:
     """Refuse what is not the NIC's to have: 431 if it makes no sense, 530 if it is somebody else's."""
-    if shared and mac:
-        raise invalid("an address that several NICs may hold goes with their own MACs; leave out macaddress or shared")
     if shared and not _is_single(found):
         raise invalid(f"{found} is a network; several NICs may hold single addresses only")
     _check_quota(call, nic)
     _check_subnets(call, pod, found, shared=shared)
-    _check_promises(call, nic, found, shared=shared)
+    _check_promises(call, nic, found, mac=mac, shared=shared)
     _check_addresses(call, found)
 
 
@@ -110,7 +135,7 @@ def _overlap(one: Network, other: Network) -> bool:
     return one.version == other.version and one.overlaps(other)
 
 
-def _check_promises(call: Call, nic: Nic, found: Network, *, shared: bool) -> None:
+def _check_promises(call: Call, nic: Nic, found: Network, *, mac: str, shared: bool) -> None:
     for row in breathing(call.draft.all(Allowance)):
         if not _overlap(ip_network(row.address), found):
             continue
@@ -122,6 +147,11 @@ def _check_promises(call: Call, nic: Nic, found: Network, *, shared: bool) -> No
         other = call.draft.get(Nic, row.nic)
         if other is not None and (other.account, other.pod) != (nic.account, nic.pod):
             raise not_assigned(f"{row.address} is shared by NICs of another account or pod", _KIND)
+        if row.mac != mac:
+            goes = f"the virtual MAC {row.mac}" if row.mac else "no virtual MAC"
+            raise not_assigned(
+                f"{row.address} goes with {goes} on the NIC {row.nic}; all of a cluster need the same", _KIND
+            )
 
 
 def _check_addresses(call: Call, found: Network) -> None:

@@ -25,7 +25,7 @@ FLOWS = flows_of()
 
 @pytest.fixture(scope="module")
 def real() -> Iterator[DummySwitch]:
-    switch = DummySwitch(range(1, 11))
+    switch = DummySwitch(range(1, 14))
     try:
         yield switch
     finally:

@@ -12,7 +12,7 @@ from flows.packet import BROADCAST, End, Packet
 from flows.terms import link_local
 from flows.trace import Switch
 from tests.functional.dummyswitch import DummySwitch, sent_by, sent_in, traced_by, traced_in
-from tests.unit.flow_world import GUEST_MAC, HOST, PORTS, UPLINK, flows_of, mac_of
+from tests.unit.flow_world import FAR_NODE, GUEST_MAC, HOST, MATE, NODE, PORTS, UPLINK, VRRP4, VRRP6, flows_of, mac_of
 
 FLOWS = flows_of()
 ROUTER = 0x0200000000FE
@@ -26,6 +26,8 @@ FAR = [
     End.of("02:00:00:00:00:fe", "10.2.0.14"), End.of("02:00:00:00:00:fb", "10.1.0.9"),
 ]  # fmt: skip
 ROUTERS = End(0x333300000002, ip_address("ff02::2"))
+VRRP_ROUTERS = End(0x01005E000012, ip_address("224.0.0.18"))
+VRRP_ROUTERS6 = End(0x333300000012, ip_address("ff02::12"))
 DPORTS = (22, 53, 67, 68, 80, 81, 84, 546, 547, 1023, 5300, 12489)
 IN_PORTS = (*(port.number for port in PORTS), 9, UPLINK)
 
@@ -69,9 +71,9 @@ def connection(rng: random.Random) -> list[Packet]:
 
 
 def service(rng: random.Random) -> list[Packet]:
-    """ARP, neighbour discovery, DHCP and what only routers say."""
+    """ARP, neighbour discovery, DHCP, VRRP and what only routers say."""
     one, other = rng.choice(PORTS), rng.choice(PORTS)
-    macs = (one.mac, ROUTER, GUEST_MAC)
+    macs = (one.mac, ROUTER, GUEST_MAC, VRRP4, VRRP6)
     mine = [end for end in (*LOCAL, *FAR, *LINK) if end.mac in macs]
     v4 = [end for end in mine if end.ip.version == 4] or [End(one.mac, ip_address("0.0.0.0"))]
     v6 = [end for end in mine if end.ip.version == 6]
@@ -97,12 +99,15 @@ def service(rng: random.Random) -> list[Packet]:
         Packet.udp(b, server, 53).tagged(), Packet.icmp6(six, ROUTERS, rng.choice((131, 133)), ttl=255),
         Packet.icmp6(nobody6, ROUTERS, rng.choice((131, 132, 133, 143)), ttl=255),
         Packet.icmp6(six, nodes, 143, rest=bytes(24), ttl=1),
+        Packet.ip(End(VRRP4, rng.choice((NODE, MATE, FAR_NODE)).addresses[0]), VRRP_ROUTERS, 112, bytes(20)),
+        Packet.ip(End(VRRP6, link_local(rng.choice((NODE, MATE)).mac)), VRRP_ROUTERS6, 112, bytes(20)),
     ]  # fmt: skip
 
 
 def way_in(rng: random.Random, packet: Packet) -> int:
     """The port where a frame with this source MAC comes from, sometimes another."""
     by_mac = {mac_of(port.number): port.number for port in PORTS} | {GUEST_MAC: HOST.number}
+    by_mac |= {VRRP4: rng.choice((NODE, MATE, FAR_NODE)).number, VRRP6: rng.choice((NODE, MATE)).number}
     source = int.from_bytes(packet.frame[6:12], "big")
     return rng.choice(IN_PORTS) if rng.random() < 0.1 else by_mac.get(source, UPLINK)
 

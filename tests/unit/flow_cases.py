@@ -58,6 +58,7 @@ from tests.unit.flow_cast import (
     twice,
     unicast_ns,
 )
+from tests.unit.flow_virtual import VIRTUAL_CASES
 from tests.unit.flow_world import BLANK, CLIENT, FAR, SERVER
 
 ARP: dict[str, Case] = {
@@ -356,7 +357,7 @@ CASES: dict[str, Case] = {
     f"{section}: {name}": case
     for section, cases in {
         "ARP": ARP, "ND": DISCOVERY, "servers": SERVERS, "strange": STRANGE, "rules": RULES, "connection": CONNECTIONS,
-        **ALLOWED,
+        **ALLOWED, "virtual": VIRTUAL_CASES,
     }.items()
     for name, case in cases.items()
 }  # fmt: skip

@@ -12,6 +12,7 @@ from flows.inputs import (
     Allowed,
     Audience,
     Bridge,
+    Cluster,
     Connection,
     Fanout,
     Limit,
@@ -29,6 +30,7 @@ from flows.inputs import (
     Shared,
     Standby,
     Unit,
+    Virtual,
 )
 from flows.pipeline import build
 
@@ -82,14 +84,39 @@ SECOND_MAC = 0x02_00_00_00_60_09
 SECOND = Allowed(ip_network("10.1.0.61"), SECOND_MAC)
 HOST = replace(port(6, "10.1.0.16", "fd00:1::16", policy=WEB), allowed=(*CLUSTER, *OWN_EXTRA, *NESTED, SECOND))
 TWIN = replace(port(10, "10.1.0.19", "fd00:1::19"), allowed=CLUSTER)
-SHARED = tuple(Shared(one.network.network_address, (HOST.number, TWIN.number)) for one in CLUSTER)
-PORTS = (CLIENT, SERVER, CAGED, FAR, BLANK, HOST, TWIN)
+#: A cluster with virtual MACs, and a VM of another pod whose cluster has the same one.
+VRRP4, VRRP6 = 0x00_00_5E_00_01_33, 0x00_00_5E_00_02_33
+VIRTUALS = (Allowed(ip_network("10.1.0.72"), VRRP4, shared=True), Allowed(ip_network("fd00:1::72"), VRRP6, shared=True))
+NODE = replace(port(11, "10.1.0.21", "fd00:1::21", policy=WEB), allowed=VIRTUALS)
+MATE = replace(port(12, "10.1.0.22", "fd00:1::22", policy=WEB), allowed=VIRTUALS)
+FAR_NODE = replace(
+    port(13, "10.2.0.23", policy=WEB, segment=OTHER_POD),
+    allowed=(Allowed(ip_network("10.2.0.72"), VRRP4, shared=True),),
+)
+PORTS = (CLIENT, SERVER, CAGED, FAR, BLANK, HOST, TWIN, NODE, MATE, FAR_NODE)
+SHARED = tuple(
+    Shared(address, tuple(one.number for one in PORTS if address in one.held or ip_network(address) in one.held))
+    for address in (one.network.network_address for one in (*CLUSTER, *VIRTUALS, *FAR_NODE.allowed))
+)
+VIRTUAL = (
+    Virtual(
+        VRRP4,
+        (
+            Cluster(POD, (ip_address("10.1.0.72"),), (NODE.number, MATE.number)),
+            Cluster(OTHER_POD, (ip_address("10.2.0.72"),), (FAR_NODE.number,)),
+        ),
+    ),
+    Virtual(VRRP6, (Cluster(POD, (ip_address("fd00:1::72"),), (NODE.number, MATE.number)),)),
+)
 #: What VMs of the pod share; the last ones are on other hypervisors.
 ELSEWHERE = tuple(map(ip_address, ("10.1.0.71", "fd00:1::71")))
 AUDIENCE = Audience(
     POD.number,
-    (*(one.address for one in SHARED), *ELSEWHERE),
+    (*(one.address for one in SHARED if one.address not in OTHER_POD.subnets[0]), *ELSEWHERE),
     tuple(one.number for one in PORTS if one.segment == POD),
+)
+FAR_AUDIENCE = Audience(
+    OTHER_POD.number, (ip_address("10.2.0.72"),), tuple(one.number for one in PORTS if one.segment == OTHER_POD)
 )
 
 POLICIES = (
@@ -146,7 +173,8 @@ MOVED: tuple[Unit, ...] = (
 GREEDY = Overdrawn("nic9", 9, opened=True, accepted=True)
 FANOUTS = (Fanout(1, (1, 2)), Fanout(7, (3, 4, 5)))
 UNITS: tuple[Unit, ...] = (
-    BRIDGE, POD, OTHER_POD, *PORTS, *SHARED, AUDIENCE, Standby("nic7", 7), *MOVED, GREEDY, *POLICIES, *PEERS, *FANOUTS,
+    BRIDGE, POD, OTHER_POD, *PORTS, *SHARED, *VIRTUAL, AUDIENCE, FAR_AUDIENCE, Standby("nic7", 7), *MOVED, GREEDY,
+    *POLICIES, *PEERS, *FANOUTS,
 )  # fmt: skip
 
 

@@ -8,15 +8,19 @@ from functools import partial
 
 import pytest
 
-from flows.inputs import Bridge
+from flows.flow import Flow
+from flows.inputs import Bridge, Virtual
 from flows.pipeline import build
+from flows.stages.virtual import holders
 from sgctl.agent.applied import Applied
 from sgctl.agent.tracing import QueryError, trace
 from sgctl.agent.views import FlowViews, drops, port_view
+from sgctl.openflow import encode
+from sgctl.openflow.compare import Entry
 from sgctl.openflow.replies import Installed
 from sgctl.policy import decide
 from sgctl.reconcile import Compiler
-from tests.unit.worlds import peer_rule, port, world
+from tests.unit.worlds import allowance, allowing, peer_rule, port, world
 
 BRIDGE = Bridge((9,))
 WORLD = replace(
@@ -58,6 +62,29 @@ def test_a_permitted_packet_is_delivered_and_told_step_by_step() -> None:
 )
 def test_verdicts(changes: dict[str, str], verdict: str) -> None:
     assert trace(APPLIED, GOOD | changes)["verdict"] == verdict
+
+
+VIP = "10.1.0.70"
+
+
+def entry(flow: Flow) -> Entry:
+    """As a switch tells of it."""
+    match, instructions = encode.match(flow.match), encode.instructions(flow.actions)
+    return Entry(flow.cookie, flow.table, flow.priority, False, match, instructions)
+
+
+def test_a_virtual_mac_is_where_the_switch_has_heard_it() -> None:
+    promise = allowance("web1", VIP, mac="00:00:5e:00:01:33", shared=True)
+    of = allowing(WORLD, promise)
+    decision = decide(of)
+    applied = Applied(of, decision, Compiler(partial(build, bridge=BRIDGE)).compile(decision.units), 0, 0, True)
+    (unit,) = [one for one in decision.units.values() if isinstance(one, Virtual)]
+    wire, here = map(entry, holders(unit))
+    asked = GOOD | {"dst": VIP}
+    assert trace(applied, asked)["where"] == trace(applied, asked, [wire])["where"] == "uplink eth1"
+    told = trace(applied, asked, [here])
+    assert told["where"] == "tap1 (web1)"
+    assert "heard there last" in {step["note"] for step in told["steps"]}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from sgctl.store import Absent, Insert, Update
 from tests.unit.api_memory import Client, Cloud, deploy, deploy_params
 
 GUEST = "02:00:00:00:60:01"
+VRRP4, VRRP6 = "00:00:5e:00:01:33", "00:00:5e:00:02:33"
 
 
 class Place:
@@ -118,9 +119,13 @@ def test_what_may_be_promised(place: Place, params: dict[str, str], address: str
         ({"ipaddress": "10.3.0.210"}, 530, "in a subnet of the pod"),
         ({"cidr": "10.3.0.0/16"}, 530, "in a subnet of the pod"),
         ({"ipaddress": "10.2.0.210", "macaddress": "01:00:00:00:00:01"}, 431, "unicast MAC"),
-        ({"ipaddress": "10.2.0.210", "macaddress": "00:00:5e:00:01:07"}, 431, "without use_vmac"),
-        ({"ipaddress": "10.2.0.210", "macaddress": GUEST, "shared": "true"}, 431, "with their own MACs"),
+        ({"ipaddress": "10.2.0.210", "macaddress": "00:00:5e:00:01:07"}, 431, "shared=true"),
+        ({"ipaddress": "10.2.0.210", "macaddress": GUEST, "shared": "true"}, 431, "a virtual MAC of VRRP"),
         ({"cidr": "10.2.0.224/28", "shared": "true"}, 431, "single addresses only"),
+        ({"cidr": "10.2.0.224/28", "shared": "true", "macaddress": VRRP4}, 431, "a single address"),
+        ({"ipaddress": "10.2.0.210", "shared": "true", "macaddress": VRRP6}, 431, "for IPv4"),
+        ({"ipaddress": "fd00:2::210", "shared": "true", "macaddress": VRRP4}, 431, "for IPv6"),
+        ({"ipaddress": "10.2.0.210", "shared": "true", "macaddress": "00:00:5e:00:01:00"}, 431, "for IPv4"),
         ({"ipaddress": "10.9.0.1", "shared": "true"}, 431, "in no subnet"),
     ],
     ids=str,
@@ -278,6 +283,28 @@ def test_holders_are_of_one_account_and_pod(place: Place) -> None:
     place.add(place.one, ipaddress="10.2.0.210", shared="true")
     assert "another account" in place.refused(place.nic(theirs), ipaddress="10.2.0.210", shared="true")[1]
     assert place.refused(place.nic(far), ipaddress="10.2.0.210", shared="true")[0] == 431
+
+
+def test_a_virtual_mac_is_its_clusters(place: Place) -> None:
+    """All hold an address with the same one; in another pod another account may have it, too."""
+    vip = {"ipaddress": "10.2.0.210", "shared": "true"}
+    ones = place.add(place.one, **vip, macaddress=VRRP4.upper())
+    assert ones["macaddress"] == VRRP4 and ones["shared"] is True
+    assert "goes with the virtual MAC" in place.refused(place.two, **vip)[1]
+    assert "goes with the virtual MAC" in place.refused(place.two, **vip, macaddress="00:00:5e:00:01:34")[1]
+    place.add(place.two, **vip, macaddress=VRRP4)
+    place.add(place.two, ipaddress="fd00:2::210", shared="true", macaddress=VRRP6)
+    place.add(place.three, ipaddress="10.2.0.211", shared="true")
+    assert "no virtual MAC" in place.refused(place.one, ipaddress="10.2.0.211", shared="true", macaddress=VRRP4)[1]
+    other = place.cloud.account("other")
+    near, far = place.deploy("near", other), place.deploy("far", other, podid=place.far["id"])
+    theirs = {"shared": "true", "macaddress": VRRP4}
+    assert "another account's" in place.refused(place.nic(near), ipaddress="10.2.0.212", **theirs)[1]
+    place.add(place.nic(far), ipaddress="10.3.0.210", **theirs)
+    nic = place.cloud.memory.replica.get(Nic, place.two)
+    assert nic is not None and nic.allowed == {f"10.2.0.210 {VRRP4} shared", f"fd00:2::210 {VRRP6} shared"}
+    taken = deploy_params(place.user, place.zone, name="taken", podid=place.pod["id"], macaddress=VRRP4)
+    assert "in use" in place.user.refused("deployVirtualMachine", **taken)[1]
 
 
 def test_it_goes_with_its_vm(place: Place) -> None:

@@ -17,7 +17,7 @@ from flows.flow import Flow
 from flows.inputs import Fanout, Standby, Unit
 from flows.pipeline import build
 from flows.tables import BY_ID
-from tests.unit.flow_world import BLANK, BRIDGE, CLIENT, FAR, GREEDY, MOVED, PEERS, POD, POLICIES
+from tests.unit.flow_world import BLANK, BRIDGE, CLIENT, FAR, GREEDY, MOVED, NODE, PEERS, POD, POLICIES, VIRTUAL
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 UNITS: dict[str, Unit] = {
@@ -26,6 +26,9 @@ UNITS: dict[str, Unit] = {
     "port-dual-stack": CLIENT,
     "port-ipv4": FAR,
     "port-without-address": BLANK,
+    "port-of-a-cluster": NODE,
+    "virtual-ipv4": VIRTUAL[0],
+    "virtual-ipv6": VIRTUAL[1],
     "standby": Standby("nic7", 7),
     "policy-ingress": POLICIES[1],
     "policy-egress": POLICIES[2],

@@ -54,7 +54,7 @@ COMMITTED = Ct(1, OUTPUT.id, commit=True)
     ("wrong", "problem"),
     [
         (flow(11), "no such table"),
-        (flow(LOCATE.id, IPV4), "may not match dl_type"),
+        (flow(LOCATE.id, IPV4, f.IPV4_SRC.eq(1)), "may not match nw_src"),
         (flow(CLASSIFIER.id, f.OUT_PORT.eq(1)), "may not read all of reg1"),
         (flow(SOURCE_GUARD.id, f.DST_LOCAL.eq(1)), "may not read all of reg0"),
         (flow(SERVICES.id, f.UDP_DST.eq(53)), "udp_dst without its protocol"),

@@ -26,6 +26,8 @@ from tests.unit.flow_world import (
     OWN_EXTRA,
     POLICIES,
     SHARED,
+    VIRTUAL,
+    VIRTUALS,
     flows_of,
     rule,
 )
@@ -49,7 +51,8 @@ def test_every_flow_is_real_and_in_its_place() -> None:
     for part in README.split("\n### ")[1:]:
         name, shown = part.split("\n")[0], re.findall(r"^table=.*$", part, re.MULTILINE)
         assert shown and set(shown) <= real
-        also = {"DHCP_WAITING": {"SERVICES"}, "INGRESS_BUNDLES": {"INGRESS_RULES", name}}.get(name, {name})
+        others = {"DHCP_WAITING": {"SERVICES"}, "HOLDER": {"VIRTUAL_GUARD"}, "INGRESS_BUNDLES": {"INGRESS_RULES", name}}
+        also = others.get(name, {name})
         assert {BY_ID[int(re.findall(r"\d+", flow)[0])].name for flow in shown} == also
 
 
@@ -87,9 +90,11 @@ def test_every_cost() -> None:
         Allowed(ip_network("fd00:1::80")),
         OWN_EXTRA[1],
         CLUSTER[0],
+        VIRTUALS[0],
         Allowed(ip_network("10.1.0.60"), GUEST_MAC),
         Allowed(ip_network("fd00:1::60"), GUEST_MAC),
     )
+    alone = replace(VIRTUAL[0], clusters=VIRTUAL[0].clusters[:1])
     ranged = Policy(1, egress_open=False, ingress=(rule(1, Service(6, 80, 83), "10.1.0.0/16"),))
     bundled = (rule(1 + n, Service(6, 1000, 60001), f"172.16.{n}.0/24") for n in range(200))
     costs = [
@@ -101,6 +106,7 @@ def test_every_cost() -> None:
         cost(replace(CLIENT, allowed=(promises[3],))) - cost(CLIENT),
         cost(replace(AUDIENCE, addresses=())),
         cost(AUDIENCE) - cost(replace(AUDIENCE, addresses=AUDIENCE.addresses[1:])),
+        cost(alone),
         *(cost(replace(CLIENT, allowed=(one,))) - cost(CLIENT) for one in promises[4:]),
         cost(Peer(FAR.addresses[0], 1)),
         cost(POLICIES[0]),

@@ -9,14 +9,15 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from flows.inputs import Allowed, Audience, Peer, Port, Segment, Shared
-from sgctl.addresses import Reach, block_text, parse_block, words
+from flows.inputs import Allowed, Audience, Cluster, Peer, Port, Segment, Shared, Virtual
+from sgctl.addresses import Reach, block_text, parse_block, parse_mac, words
 from sgctl.model import Allowance, allowance_text
 from sgctl.policy import decide
 from sgctl.world import Decision, PortState, State, World
 from tests.unit.worlds import address, allowance, allowing, mac_of, member, peer_rule, port, uid, with_nic, world
 
 GUEST = "02:00:00:00:60:01"
+VRRP4, VRRP6 = "00:00:5e:00:01:33", "00:00:5e:00:02:33"
 PAIR = replace(world({"web1": ("web",), "web2": ("web",)}), ports=(port("web1", 1), port("web2", 2)))
 
 
@@ -68,6 +69,10 @@ def test_a_promise_reaches_its_port_only() -> None:
         allowance("web1", "10.1.0.60", mac="bad"),
         allowance("web1", "10.1.0.60", mac=GUEST, shared=True),
         allowance("web1", "10.9.0.0/24", shared=True),
+        allowance("web1", "10.1.0.60", mac=VRRP4),
+        allowance("web1", "10.9.0.0/24", mac=VRRP4, shared=True),
+        allowance("web1", "fd00::60", mac=VRRP4, shared=True),
+        allowance("web1", "10.1.0.60", mac="00:00:5e:00:01:00", shared=True),
         allowance("web1", "10.1.0.11"),
         allowance("web1", "10.1.0.0/28"),
     ],
@@ -97,6 +102,28 @@ def test_who_shares_an_address_is_asked_together() -> None:
     away = with_nic(PAIR, "web1", host="hv2", state="up")
     assert shared(promised(*both, of=away)) == [Shared(ip_address("10.1.0.70"), (2,))]
     assert shared(promised(allowance("web1", "10.1.0.70"))) == []
+
+
+def virtual(decision: Decision) -> list[Virtual]:
+    return [unit for unit in decision.units.values() if isinstance(unit, Virtual)]
+
+
+def test_who_may_hold_a_virtual_mac_is_known_by_pod() -> None:
+    rows = [
+        allowance("web1", "10.1.0.70", mac=VRRP4, shared=True),
+        allowance("web2", "10.1.0.71", mac=VRRP4, shared=True),
+        allowance("web2", "fd00::70", mac=VRRP6, shared=True),
+    ]
+    decision = promised(*rows)
+    (pod,) = [unit for unit in decision.units.values() if isinstance(unit, Segment)]
+    four, six = (parse_mac(mac) or 0 for mac in (VRRP4, VRRP6))
+    assert virtual(decision) == [
+        Virtual(four, (Cluster(pod, (ip_address("10.1.0.70"), ip_address("10.1.0.71")), (1, 2)),)),
+        Virtual(six, (Cluster(pod, (ip_address("fd00::70"),), (2,)),)),
+    ]
+    away = with_nic(PAIR, "web2", host="hv2", state="up")
+    assert virtual(promised(*rows, of=away)) == [Virtual(four, (Cluster(pod, (ip_address("10.1.0.70"),), (1,)),))]
+    assert virtual(promised(allowance("web1", "10.1.0.70", shared=True))) == []
 
 
 def heard(of: World) -> list[tuple[list[str], tuple[int, ...]]]:

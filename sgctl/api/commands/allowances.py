@@ -21,7 +21,10 @@ from sgctl.model import Allowance, Nic, Pod, Vm
     ident("nicid", "the NIC", required=True),
     text("ipaddress", "the address, IPv4 or IPv6"),
     text("cidr", "a network instead, outside of the pods' ranges"),
-    text("macaddress", "the MAC of a guest inside the VM that alone uses it; default: the NIC's own"),
+    text(
+        "macaddress",
+        "the MAC of a guest inside the VM that alone uses it, or of VRRP with shared=true; default: the NIC's own",
+    ),
     boolean("shared", "whether other NICs of the account and pod may hold the address too; who announces it has it"),
     text("description", "what it is for"),
     answer="allowedaddress",
@@ -35,7 +38,7 @@ def add_allowed(call: Call) -> Answer:
     if pod is None:
         raise absent("nicid", nic.id)
     found, shared = promises.asked(call), call.args.flag("shared")
-    mac = promises.guest_mac(call, nic)
+    mac = promises.mac_of(call, nic, found, shared=shared)
     promises.check(call, nic, pod, found, mac=mac, shared=shared)
     row = Allowance(
         id=new_id(),
