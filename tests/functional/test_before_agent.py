@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """While no agent runs, nothing forwards: on a new bridge, made as the documents say, and after a boot."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -36,10 +37,14 @@ def documented() -> Iterator[tuple[str, str]]:
 COMMANDS = dict(documented())
 
 
+def mac_of(machine: VM) -> str:
+    (device,) = json.loads(machine.namespace.run("ip", "-json", "link", "show", "eth0"))
+    return str(device["address"])
+
+
 def frames(sender: VM, *receivers: VM) -> list[bytes]:
     """To each receiver, to everybody and to nobody; `sender` is who it is."""
-    mac = sender.namespace.run("cat", "/sys/class/net/eth0/address").strip()
-    macs = [vm.namespace.run("cat", "/sys/class/net/eth0/address").strip() for vm in receivers]
+    mac, *macs = map(mac_of, (sender, *receivers))
     packets = [IP(src=sender.address(), dst="10.1.0.99") / UDP(sport=9, dport=9) / MARK]
     packets += [ARP(op=1, hwsrc=mac, psrc=sender.address(), pdst="10.1.0.99") / MARK]
     return [bytes(Ether(src=mac, dst=to) / one) for to in (*macs, BROADCAST, STRANGER_MAC) for one in packets]
