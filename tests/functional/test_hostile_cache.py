@@ -45,6 +45,8 @@ MOST_MASKS, PER_LENGTH = 80, {4: 4, 6: 6}
 
 IPv6 has more, since some types of ICMPv6 are services and each of their bits may tell one from the others.
 """
+PORT_BITS = 16
+_DHCP_PORTS = {4: (67, 68), 6: (546, 547)}
 QUEUE = 50
 """So many frames a port takes before the switch has looked at one."""
 KNOWN = {4: (server, dhcp, nagios, partner), 6: (server6, dhcp6, nagios6, partner6, router_link)}
@@ -107,7 +109,11 @@ def test_what_came_before_decides_over_nothing_else(real: DummySwitch, seed: int
 
 def masks(real: DummySwitch) -> set[str]:
     """In which ways the cached decisions look at packets: their fields with masks, without values."""
-    lines = real.control("dpctl/dump-flows", "-m").splitlines()
+    return ways(real.control("dpctl/dump-flows", "-m").splitlines())
+
+
+def ways(lines: Iterable[str]) -> set[str]:
+    """The same, of lines of ``dpctl/dump-flows -m``."""
     flows = (line.partition(" packets:")[0] for line in lines if "actions:" in line)
     return {_mask(flow.partition("recirc_id")[2]) for flow in flows}
 
@@ -185,7 +191,27 @@ def kin(rng: random.Random, version: int) -> Iterator[Packet]:
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_guest_that_knows_all_prefixes_makes_a_few_ways_for_each_length(real: DummySwitch, version: int) -> None:
-    """Its own address is looked at as a whole, so nothing multiplies with the lengths of prefixes of the other's."""
+    """Its own address is looked at as a whole: of addresses, only the lengths of prefixes of the other's count."""
     lengths = KNOWN[version][0].ip.max_prefixlen
     seen = looked_at(real, kin(random.Random(25076), version))
     assert lengths // 4 < len(seen) <= lengths * PER_LENGTH[version], len(seen)
+
+
+def products(version: int) -> Iterator[Packet]:
+    """To addresses and ports that both have ever more bits in common with those that the switch has flows about."""
+    near, known = (client, nagios) if version == 4 else (client6, nagios6)
+    port = max(_DHCP_PORTS[version])
+    for bit in range(known.ip.max_prefixlen):
+        far = End(ROUTER_MAC, ip_address(int(known.ip) ^ 1 << bit))
+        for one in range(PORT_BITS):
+            yield Packet.udp(near, far, port ^ 1 << one)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_prefixes_of_ports_multiply_with_those_of_addresses_and_with_nothing_else(
+    real: DummySwitch, version: int
+) -> None:
+    """So many ways make each packet of this one VM dear (`tests/bench/kinds.py`); those of others have caches apart."""
+    lengths = KNOWN[version][0].ip.max_prefixlen
+    seen = looked_at(real, products(version))
+    assert lengths * PER_LENGTH[version] < len(seen) <= lengths * (PORT_BITS + PER_LENGTH[version]), len(seen)
