@@ -92,10 +92,10 @@ class Keepalived:
             self._process.wait()
 
 
-def by_unicast(own: Machine, peer: Machine, priority: int) -> str:
-    """Two nodes tell each other; who has the addresses has them with its NIC's MAC."""
+def by_unicast(own: Machine, peer: Machine, priority: int, more: str = "") -> str:
+    """Two nodes tell each other; who has the addresses has them with its NIC's MAC, unless `more` says otherwise."""
     return "".join(
-        _instance(version, priority, UNICAST.format(own=own.vm.address(version), peer=peer.vm.address(version)))
+        _instance(version, priority, more + UNICAST.format(own=own.vm.address(version), peer=peer.vm.address(version)))
         for version in BOTH
     )
 

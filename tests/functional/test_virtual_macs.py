@@ -18,8 +18,8 @@ from devstack.lab.agent import Sniffer, Stream
 from devstack.lab.cloud import Cloud, Machine
 from devstack.lab.namespace import wait_for
 from tests.functional.cluster import ALL_NODES, BROADCAST, CLUSTER, Promises, promising
-from tests.functional.keepalived import ROUTERS, VIRTUAL_MACS, Keepalived, with_virtual_macs
-from tests.functional.promised import BOTH, admin, allow, boot, check_recompute, goes_on, order, promised_cloud
+from tests.functional.keepalived import ROUTERS, VIRTUAL_MACS, Keepalived, by_unicast, with_virtual_macs
+from tests.functional.promised import BOTH, admin, allow, boot, check_recompute, goes_on, order, promised_cloud, revoke
 
 SECONDS = 5.0
 """Within which clients go on: three advertisements, a second each, must have been missed first."""
@@ -224,6 +224,32 @@ def test_it_goes_without_agents_and_database(cloud: Cloud, daemons: list[Keepali
         stream.stop()
     check_recompute(cloud)
     assert learned(cloud, 1)
+
+
+def test_it_goes_by_unicast(cloud: Cloud, promises: Promises) -> None:
+    """VRRP itself comes from the NICs' own MACs, and needs a rule; only ARP and ND tell where the virtual ones are."""
+    nodes = [cloud.machines[name] for name in ("node1", "node3")]
+    promises.share(*nodes, macs=VIRTUAL_MACS)
+    rules = allow(cloud.accounts["tenant"], "web", "vrrp", peers=["tenant/web"])
+    more = "use_vmac\n    garp_master_refresh 1\n    "
+    first, second = (
+        Keepalived(own, by_unicast(own, peer, PRIORITY[own.vm.name], more)) for own, peer in (nodes, reversed(nodes))
+    )
+    for one in (first, second):
+        one.start()
+    expect_master(cloud, first, [second], [])
+    streams = pings(cloud)
+    first.kill()
+    expect_master(cloud, second, [first], streams)
+    first.start()
+    expect_master(cloud, first, [second], streams)
+    for stream in streams:
+        stream.stop()
+    cloud.hypervisors[0].restart_vswitchd()
+    expect_master(cloud, first, [second], [])
+    for one in (first, second):
+        one.stop()
+    revoke(cloud.accounts["tenant"], rules)
 
 
 def test_a_restarted_switch_hears_where_it_is(cloud: Cloud, daemons: list[Keepalived]) -> None:
