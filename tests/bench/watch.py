@@ -23,9 +23,10 @@ _KINDS = ("added", "deleted", "modified")
 
 
 class FlowWatch:
-    """A connection to one bridge. `counts` and `last` (perf_counter) are about what came since `reset`."""
+    """A connection to one bridge. `counts` and `last` (perf_counter) are about what came since `reset`; of one table or
+    of all."""
 
-    def __init__(self, management: Path) -> None:
+    def __init__(self, management: Path, *, table: int = _ALL_TABLES) -> None:
         self.counts: Counter[str] = Counter()
         self.last = 0.0
         self._socket = socket.socket(socket.AF_UNIX)
@@ -33,7 +34,7 @@ class FlowWatch:
         self._ready, self._answered = threading.Event(), threading.Event()
         self._send(_HELLO)
         request = _STATS.pack(_VENDOR, 0, _NICIRA, _FLOW_MONITOR)
-        self._send(_STATS_REQUEST, request + _REQUEST.pack(1, _ADDS_DELETES_MODIFIES, _NO_PORT, 0, _ALL_TABLES))
+        self._send(_STATS_REQUEST, request + _REQUEST.pack(1, _ADDS_DELETES_MODIFIES, _NO_PORT, 0, table))
         threading.Thread(target=self._read, daemon=True).start()
         if not self._ready.wait(5):
             raise RuntimeError("the switch does not monitor flows")

@@ -13,6 +13,8 @@ from devstack.lab import Lab
 from devstack.lab.hypervisor import Hypervisor
 from devstack.lab.mobile import Mobile
 from devstack.lab.namespace import wait_for
+from flows.tables import RESUMED_SENDER
+from tests.bench.watch import FlowWatch
 from tests.functional.moving import GAP, conversations, mobile, moving_cloud, settle
 from tests.functional.promised import WORLD, allow, revoke
 
@@ -52,10 +54,16 @@ def test_ten_thousand_connections(lab: Lab) -> None:
         settle(streams)
         flood(client, server)
         revoke(tenant, rules)
-        started = time.monotonic()
+        watch = FlowWatch(target.directory / "br-int.mgmt", table=RESUMED_SENDER.id)
+        watch.reset()
+        started = time.perf_counter()
         server.plug(target)
-        wait_for("they are known there", lambda: len(handed(target)) > ENOUGH, timeout=SECONDS)
-        print(f"{len(handed(target))} connections handed over in {time.monotonic() - started:.2f} s")
+        plugged = time.perf_counter()
+        wait_for("they are known there", lambda: watch.counts["added"] > ENOUGH, timeout=SECONDS)
+        watch.settle(0.2, timeout=SECONDS)
+        since = f"{watch.last - started:.2f} s after its port was asked for, {watch.last - plugged:.2f} s after it was"
+        print(f"{watch.counts['added']} connections handed over {since}")
+        watch.close()
         settle(streams)
         for stream in streams.values():
             stream.report(clear=True)
