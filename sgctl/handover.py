@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import zlib
 from base64 import b64decode, b64encode
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
@@ -24,6 +25,7 @@ from ipaddress import ip_address
 from math import floor
 from pathlib import Path
 from struct import pack as packed
+from typing import NamedTuple
 
 from flows import fields as f
 from flows import frames
@@ -48,8 +50,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 _RULE = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """A conntrack entry. left: seconds until it times out.  ident, kind, code: of ICMP's opening packet.
 
     over: both ends of the TCP connection have closed it.
@@ -69,9 +70,10 @@ class Entry:
     over: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(NamedTuple):
     """A connection that a NIC has accepted, as it looks from the NIC.
+
+    There may be ten thousand at once, and a hand-over waits for each step of them: so these are tuples.
 
     own_port, peer_port: for ICMP its identifier, and type and code of the request (256 * type + code).
     opened: the NIC's VM opened it.  rule: the rule that admitted it, or 0.  expires: seconds of the monotonic clock.
@@ -106,15 +108,16 @@ class Carried:
 
 def carried(entries: Iterable[Entry], addresses: Collection[str], now: float) -> Iterator[Carried]:
     """The connections of entries that a NIC with these addresses is an end of, and has accepted."""
-    for one in entries:
-        echo = one.proto in (ICMP, ICMPV6)
-        sport, dport = (one.ident, one.kind << 8 | one.code) if echo else (one.sport, one.dport)
-        until = int(now) + one.left
-        if one.src in addresses and one.mark & ORIGIN_OK:
-            yield Carried(one.proto, one.src, one.dst, sport, dport, True, one.label & _RULE, until)
-        if one.dst in addresses and one.mark & RESPONDER_OK:
+    start = int(now)
+    for proto, src, dst, sport, dport, ident, kind, code, mark, label, left, _ in entries:
+        echo = proto in (ICMP, ICMPV6)
+        if echo:
+            sport, dport = ident, kind << 8 | code
+        if mark & ORIGIN_OK and src in addresses:
+            yield Carried(proto, src, dst, sport, dport, True, label & _RULE, start + left)
+        if mark & RESPONDER_OK and dst in addresses:
             own, peer = (sport, dport) if echo else (dport, sport)
-            yield Carried(one.proto, one.dst, one.src, own, peer, False, one.label >> 32 & _RULE, until)
+            yield Carried(proto, dst, src, own, peer, False, label >> 32 & _RULE, start + left)
 
 
 def unsettled(
@@ -126,7 +129,9 @@ def unsettled(
     It will not for a TCP connection that only one end has spoken in since: of that it takes the first answers for
     those of a new one, and forgets it after half a minute.
     """
-    entries = list(entries)
+    brought, entries = list(brought), list(entries)
+    if not brought:
+        return []
     over = {one.key for one in carried((one for one in entries if one.over), addresses, now)}
     ends = {one.key: one.expires for one in carried((one for one in entries if not one.over), addresses, now)}
     return [one for one in brought if one.key not in over and ends.get(one.key, -1) < one.expires]
@@ -139,13 +144,15 @@ def known(entries: Iterable[Entry], addresses: Collection[str], unused: Iterable
     rest = unsettled(unused, entries, addresses, now)
     longer = {one.key for one in rest}
     alive = carried((one for one in entries if not one.over), addresses, now)
-    return [*(one for one in alive if one.key not in longer), *rest]
+    return [*(one for one in alive if one.key not in longer), *rest] if rest else list(alive)
 
 
 def steady(connections: Iterable[Carried], before: Iterable[Carried], now: float, *, slack: int = 0) -> list[Carried]:
     """The connections, where those that have hardly gained time since, or lost no more than `slack` seconds, keep the
     time that was named before: then nothing has to be changed for them at the new hypervisor."""
     earlier = {one.key: one for one in before}
+    if not earlier:
+        return list(connections)
 
     def kept(one: Carried) -> Carried:
         old = earlier.get(one.key)
@@ -172,15 +179,15 @@ class Said:
         """The connections that another machine has written `age` seconds before now, by this machine's clock. Never
         do they expire later than there, but for what the text took to come here."""
         shift = floor(now - age - self.at)
-        return [replace(one, expires=one.expires + shift) for one in self.connections]
+        return [
+            Carried(proto, own, peer, mine, its, opened, rule, expires + shift)
+            for proto, own, peer, mine, its, opened, rule, expires in self.connections
+        ]
 
 
 def pack(connections: Iterable[Carried], now: float) -> str:
     """The text form, written now; "" for none."""
-    rows = [
-        [one.proto, one.own, one.peer, one.own_port, one.peer_port, int(one.opened), one.rule, one.expires]
-        for one in connections
-    ]
+    rows = list(connections)
     if not rows:
         return ""
     text = json.dumps([BOOT, round(now, 3), rows], separators=(",", ":"))
@@ -203,18 +210,21 @@ def unpack(text: str) -> Said:
 
 def endings(connections: Iterable[Carried], now: float) -> Mapping[int, Ending]:
     """What is not over, by the end of the span of time in which it expires."""
-    found: dict[int, list[Connection]] = {}
+    found: defaultdict[int, list[Connection]] = defaultdict(list)
     pieces: dict[tuple[str, str], Pieces] = {}
     for one in connections:
-        if one.expires <= now:
+        proto, own, peer, own_port, peer_port, _, rule, expires = one
+        if expires <= now:
             continue
-        found.setdefault(_end(one.expires), []).append(_connection(one))
-        if not one.ticketed:
-            pair = (one.own, one.peer)
-            known = pieces.get(pair)
-            if known is None or known.expires < one.expires or known.rule > one.rule:
-                fresh = Pieces(_ip(one.own), _ip(one.peer), one.rule, one.expires)
-                pieces[pair] = _both(known, fresh) if known else fresh
+        if proto in TICKETED:
+            found[_end(expires)].append(_ticketed(one))
+            continue
+        found[_end(expires)].append(Connection(proto, _ip(own), _ip(peer), own_port, peer_port, rule, expires))
+        pair = own, peer
+        known = pieces.get(pair)
+        if known is None or known.expires < expires or known.rule > rule:
+            fresh = Pieces(_ip(own), _ip(peer), rule, expires)
+            pieces[pair] = _both(known, fresh) if known else fresh
     ends: dict[int, list[Pieces]] = {}
     for some in _fewer(pieces.values()):
         ends.setdefault(_end(some.expires), []).append(some)
@@ -241,11 +251,9 @@ def _end(expires: int) -> int:
     return -(-expires // SPAN) * SPAN
 
 
-def _connection(one: Carried) -> Connection:
-    own, peer, ticket = _ip(one.own), _ip(one.peer), one.ticket
-    if not ticket:
-        return Connection(one.proto, own, peer, one.own_port, one.peer_port, one.rule, one.expires)
-    return Connection(one.proto, own, peer, rule=one.rule, expires=one.expires, ticket=ticket, opened=one.opened)
+def _ticketed(one: Carried) -> Connection:
+    own, peer = _ip(one.own), _ip(one.peer)
+    return Connection(one.proto, own, peer, 0, 0, one.rule, one.expires, one.ticket, one.opened)
 
 
 @lru_cache(maxsize=1 << 16)

@@ -14,9 +14,11 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from time import sleep
+from typing import NamedTuple
 
 from sgctl.addresses import Reach
 from sgctl.handover import Entry
@@ -27,12 +29,13 @@ MOST_FRAGMENTS = 5000
 """Fragments that the userspace datapath holds at most: the highest number that it takes, its default being 1000."""
 #: Those that Open vSwitch names; of all others it tells the numbers.
 _PROTOCOLS = {"icmp": 1, "igmp": 2, "tcp": 6, "udp": 17, "dccp": 33, "icmpv6": 58, "sctp": 132, "udplite": 136}
+#: A line in the order of Open vSwitch; the last group is what comes in the end, or in another order.
 _ENTRY = re.compile(
-    r"(?P<proto>[\w-]+),orig=\(src=(?P<src>[^,]+),dst=(?P<dst>[^,)]+)"
-    r"(?:,sport=(?P<sport>\d+),dport=(?P<dport>\d+))?"
-    r"(?:,id=(?P<ident>\d+),type=(?P<kind>\d+),code=(?P<code>\d+))?\)(?P<rest>.*)"
+    r"^([\w-]+),orig=\(src=([^,\n]+),dst=([^,)\n]+)(?:,sport=(\d+),dport=(\d+))?(?:,id=(\d+),type=(\d+),code=(\d+))?"
+    r"[^)\n]*\)(?:,reply=\([^)\n]*\))?(?:,zone=\d+)?(?:,timeout=(\d+))?(?:,mark=(\w+))?(?:,labels=(\w+))?(.*)$",
+    re.MULTILINE,
 )
-_REST = re.compile(r",(timeout|mark|labels)=(0x[0-9a-f]+|\d+)")
+_NAMED = re.compile(r",(timeout|mark|labels)=(0x[0-9a-f]+|\d+)")
 _DUMP = "dpctl/dump-conntrack"
 _COUNT = re.compile(r"zone=\d+,limit=\d+,count=(\d+)")
 _ENDS = re.compile(r"orig=\(src=([^,]+),dst=([^,)]+)")
@@ -44,31 +47,43 @@ _FOREIGN = "is not a valid command"
 def parse(text: str, addresses: Collection[str] | None, *, finished: bool = False) -> Iterator[Entry]:
     """The entries of a dump that have one of these addresses or networks (None: any); TCP's that are over only if
     `finished`."""
-    wanted = Reach(addresses or ())
-    for line in text.splitlines():
-        found = _ENTRY.match(line)
-        if found is None or not (addresses is None or found["src"] in wanted or found["dst"] in wanted):
+    reach = Reach(addresses or ())
+    wanted = reach.single if len(reach.single) == len(reach) else reach
+    for line in _ENTRY.finditer(text):
+        proto, src, dst, sport, dport, ident, kind, code, timeout, mark, labels, rest = line.groups("0")
+        if addresses is not None and src not in wanted and dst not in wanted:
             continue
-        rest = found["rest"]
-        over = any(state in rest for state in _FINISHED)
-        if over and not finished:
+        end = _read_end(rest) if rest else _NOTHING
+        if end.over and not finished:
             continue
-        values = {name: int(value, 0) for name, value in _REST.findall(rest)}
-        proto = found["proto"]
         yield Entry(
-            proto=_PROTOCOLS[proto] if proto in _PROTOCOLS else int(proto) if proto.isdigit() else 0,
-            src=found["src"],
-            dst=found["dst"],
-            sport=int(found["sport"] or 0),
-            dport=int(found["dport"] or 0),
-            ident=int(found["ident"] or 0),
-            kind=int(found["kind"] or 0),
-            code=int(found["code"] or 0),
-            mark=values.get("mark", 0),
-            label=values.get("labels", 0),
-            left=values.get("timeout", 0),
-            over=over,
-        )
+            _PROTOCOLS.get(proto) or _number(proto), src, dst, int(sport), int(dport), int(ident), int(kind), int(code),
+            _number(mark) or end.mark, _number(labels) or end.labels, int(timeout) or end.timeout, end.over,
+        )  # fmt: skip
+
+
+class _End(NamedTuple):
+    """What the end of a line says, the same for most."""
+
+    timeout: int = 0
+    mark: int = 0
+    labels: int = 0
+    over: bool = False
+
+
+_NOTHING = _End()
+
+
+@lru_cache(maxsize=1 << 8)
+def _read_end(text: str) -> _End:
+    values = {name: _number(value) for name, value in _NAMED.findall(text)}
+    return _End(**values, over=any(state in text for state in _FINISHED))
+
+
+@lru_cache(maxsize=1 << 12)
+def _number(text: str) -> int:
+    """A number as Open vSwitch writes it; 0 for a word."""
+    return int(text, 0) if text[0].isdecimal() else 0
 
 
 def _lines(parts: Iterable[bytes]) -> Iterator[str]:

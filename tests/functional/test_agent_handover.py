@@ -7,7 +7,6 @@ The other hypervisor is rows of the database, the VM and its peer are frames. No
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from time import monotonic, time
 
 import pytest
@@ -30,7 +29,7 @@ CLOUD = world({"web1": ("web",)})
 STREAM = Carried(17, OWN, PEER, 5000, 6000, False, 0, 0)
 PING = Carried(1, OWN, PEER, 77, 8 << 8, False, 0, 0)
 CALL = Carried(6, OWN, PEER, 80, 6000, False, 0, 0)
-CONTROL = replace(STREAM, own_port=4000)
+CONTROL = STREAM._replace(own_port=4000)
 SHORT, HOUR = 6, 3600
 
 
@@ -43,7 +42,7 @@ def rig() -> Iterator[Rig]:
 def handed_over(*brought: tuple[Carried, int], wrong: int) -> Handover:
     """The row with which hv2, whose clock is wrong, hands connections over that have so many seconds left."""
     now = monotonic()
-    connections = pack([replace(one, expires=int(now) + left) for one, left in brought], now)
+    connections = pack([one._replace(expires=int(now) + left) for one, left in brought], now)
     return Handover(
         id=handover_id(uid("web1"), "hv2"), nic=uid("web1"), host="hv2", to=frozenset({"hv1"}),
         connections=connections, final=True, taken=round((time() + wrong) * 1000),
@@ -123,7 +122,7 @@ def ping(ident: int) -> Packet:
 
 def test_exactly_what_was_handed_over_passes_and_no_longer_than_it_had_left(rig: Rig) -> None:
     association = Carried(132, OWN, PEER, 0, 0, True, 0, 0)
-    lasting = replace(PING, own_port=78)
+    lasting = PING._replace(own_port=78)
     scene = Scene(rig, (STREAM, 100), (PING, SHORT), (lasting, 100), (association, 100))
     assert not scene.arrives(udp(5001), size=3000)
     assert not scene.arrives(udp(5001))
@@ -142,7 +141,7 @@ def test_exactly_what_was_handed_over_passes_and_no_longer_than_it_had_left(rig:
 
 def test_what_was_used_and_is_over_is_not_accepted_again(rig: Rig) -> None:
     """Not after a second migration that is given up, by an agent that starts anew, whatever the old host still says."""
-    scene = Scene(rig, (CALL, 1000), (replace(CALL, own_port=81), 1000), wrong=HOUR)
+    scene = Scene(rig, (CALL, 1000), (CALL._replace(own_port=81), 1000), wrong=HOUR)
     assert scene.ports() == {80, 81}
     assert scene.arrives(tcp(80, "PA"))
     assert scene.arrives(tcp(80, "R"))
@@ -173,7 +172,7 @@ def restart(agent: Manager) -> None:
 
 
 def test_an_agent_that_starts_again_replaces_no_flow(rig: Rig) -> None:
-    scene = Scene(rig, *((replace(STREAM, own_port=port), 1000 + port) for port in range(30)))
+    scene = Scene(rig, *((STREAM._replace(own_port=port), 1000 + port) for port in range(30)))
     eventually(lambda: scene.row().rest and not scene.row().waiting)
     before = rig.ages()
     restart(scene.agent)

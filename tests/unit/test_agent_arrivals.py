@@ -64,7 +64,7 @@ class Scene:
 
     def use(self, port: int, *, left: int = 2 * LEFT, over: bool = False) -> None:
         """Conntrack comes to know a connection."""
-        self.reader.held.append(replace(UDP, dport=port, left=left, over=over))
+        self.reader.held.append(UDP._replace(dport=port, left=left, over=over))
 
     def own(self) -> Handover:
         """The row that the agent writes about it."""
@@ -190,7 +190,7 @@ def test_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_entries_are_made_anew_once_for_each_row() -> None:
-    scene, ping = Scene(), replace(conversation(77), proto=1)
+    scene, ping = Scene(), conversation(77)._replace(proto=1)
     scene.say(row("there", ping, conversation(1), taken=time()))
     assert [one.proto for one in scene.arrivals.to_remake("n")] == [1]
     assert scene.arrivals.to_remake("n") == []
@@ -200,12 +200,12 @@ def test_entries_are_made_anew_once_for_each_row() -> None:
 
 
 def test_entries_that_are_in_use_are_not_made_anew_by_an_agent_that_starts() -> None:
-    pings = [replace(conversation(ident), proto=1, peer_port=8 << 8) for ident in (77, 78)]
+    pings = [conversation(ident)._replace(proto=1, peer_port=8 << 8) for ident in (77, 78)]
     said = row("there", *pings, taken=time())
     scene = Scene()
     scene.say(said)
     again = Scene(said, scene.own())
-    again.reader.held.append(replace(UDP, proto=1, ident=77, kind=8, left=20))
+    again.reader.held.append(UDP._replace(proto=1, ident=77, kind=8, left=20))
     assert [one.own_port for one in again.arrivals.to_remake("n")] == [78]
     assert again.arrivals.to_remake("n") == []
 

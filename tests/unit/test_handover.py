@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from base64 import b64encode
-from dataclasses import replace
+from base64 import b64decode, b64encode
 from pathlib import Path
 
 import pytest
@@ -64,6 +63,17 @@ def test_a_dump_is_read() -> None:
     assert [one.ident for one in entries("fd00::2")] == [78]
 
 
+def test_a_dump_of_another_datapath_is_read() -> None:
+    """Linux may count packets; and the order of what comes last, and what else there is, is Open vSwitch's own."""
+    text = (
+        "tcp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=1000,dport=80,packets=3,bytes=180),"
+        "reply=(src=10.0.0.2,dst=10.0.0.1,sport=80,dport=1000,packets=2,bytes=120),"
+        "zone=1,status=SEEN_REPLY|CONFIRMED,labels=0x700000009,mark=0x3,timeout=86399,protoinfo=(state=ESTABLISHED)\n"
+        "nonsense\n"
+    )
+    assert list(parse(text, None)) == entries("10.0.0.2")[:1]
+
+
 def test_only_what_the_nic_has_accepted_is_its_own() -> None:
     client = list(carried(entries("10.0.0.1"), {"10.0.0.1"}, NOW))
     assert client == [
@@ -98,7 +108,7 @@ def test_conntrack_knows_better_what_it_remembers_as_long_or_what_is_over(
     """One packet and its answer are, in the middle of a TCP connection, not enough to remember it for longer than 30 s:
     so what was brought along still counts, here and wherever the NIC goes next."""
     brought = Carried(6, "10.0.0.2", "10.0.0.1", 80, 1000, False, 7, 50000)
-    other = replace(brought, peer="10.0.0.8")
+    other = brought._replace(peer="10.0.0.8")
     tracked = list(parse(TCP_DUMP.format(state=state, left=left), {"10.0.0.2"}, finished=True))
     stands = expires == brought.expires
     assert unsettled([brought, other], tracked, {"10.0.0.2"}, NOW) == ([brought, other] if stands else [other])
@@ -118,7 +128,18 @@ def test_the_form_in_the_database() -> None:
             unpack(text)
 
 
-def test_what_an_older_release_wrote_cannot_be_read() -> None:
+@pytest.mark.parametrize("yes", [1, True])
+def test_the_form_is_also_that_of_the_release_before(yes: object) -> None:
+    """It wrote 1 for a connection that the VM had opened, and takes whatever is true for it."""
+    rows = [[6, "10.0.0.1", "10.0.0.2", 1, 2, yes, 9, 2000], [132, "10.0.0.1", "10.0.0.2", 0, 0, not yes, 9, 2000]]
+    text = b64encode(zlib.compress(json.dumps([BOOT, NOW, rows]).encode())).decode()
+    found = unpack(text).connections
+    assert [repr(one.opened) for one in found] == ["True", "False"]
+    assert found[1].ticket == Carried(132, "10.0.0.1", "10.0.0.2", 0, 0, False, 9, 2000).ticket
+    assert json.loads(zlib.decompress(b64decode(pack(found, NOW)))) == [BOOT, NOW, rows]
+
+
+def test_what_a_release_before_that_wrote_cannot_be_read() -> None:
     text = b64encode(zlib.compress(json.dumps([[6, "10.0.0.1", "10.0.0.2", 1, 2, 1, 9, 2000]] * 3).encode())).decode()
     with pytest.raises(ValueError, match=r".+"):
         unpack(text)
@@ -144,11 +165,11 @@ def test_what_this_machine_has_written_counts_until_it_starts_anew(monkeypatch: 
 
 def test_what_has_hardly_changed_stays_as_it_was() -> None:
     before = Carried(6, "10.0.0.1", "10.0.0.2", 1, 2, True, 9, 50000)
-    soon, late = (replace(before, expires=end) for end in (50010, 90000))
+    soon, late = (before._replace(expires=end) for end in (50010, 90000))
     assert steady([soon], [before], NOW) == [before]
     assert steady([late], [before], NOW) == [late]
     assert steady([before], [soon], NOW) == [before]
-    less = replace(before, expires=49999)
+    less = before._replace(expires=49999)
     assert steady([less], [before], NOW) == [less]
     assert steady([less], [before], NOW, slack=1) == [before]
 
@@ -165,7 +186,7 @@ def test_nothing_outlives_its_entry() -> None:
 
 def test_later_fragments_are_expected_of_each_peer_until_its_last_connection_ends() -> None:
     one = Carried(17, "10.0.0.1", "10.0.0.2", 1, 2, True, 9, 1060)
-    found = [one, replace(one, own_port=3, rule=4, expires=1030), replace(one, peer="10.0.0.3", expires=1020)]
+    found = [one, one._replace(own_port=3, rule=4, expires=1030), one._replace(peer="10.0.0.3", expires=1020)]
     pieces = [piece for some in endings(found, NOW).values() for piece in some.pieces]
     assert sorted((str(piece.peer), piece.rule, piece.expires) for piece in pieces) == [
         ("10.0.0.2", 4, 1060), ("10.0.0.3", 9, 1020),
@@ -174,8 +195,8 @@ def test_later_fragments_are_expected_of_each_peer_until_its_last_connection_end
 
 def test_of_many_peers_later_fragments_are_expected_at_once() -> None:
     one = Carried(17, "10.0.0.1", "10.0.0.2", 1, 2, True, 9, 1060)
-    crowd = [replace(one, peer=f"10.0.1.{number}", rule=number + 3, expires=1001 + number) for number in range(200)]
-    other = replace(one, own="10.0.0.3")
+    crowd = [one._replace(peer=f"10.0.1.{number}", rule=number + 3, expires=1001 + number) for number in range(200)]
+    other = one._replace(own="10.0.0.3")
     pieces = [piece for some in endings([*crowd, other], NOW).values() for piece in some.pieces]
     assert sorted((str(piece.own), str(piece.peer), piece.rule, piece.expires) for piece in pieces) == [
         ("10.0.0.1", "None", 3, 1200), ("10.0.0.3", "10.0.0.2", 9, 1060),
@@ -203,10 +224,10 @@ TICKETS = (f.ORIGIN_TICKET, f.RESPONDER_TICKET)
 
 
 def test_a_ticket_is_for_one_conversation() -> None:
-    others = [replace(FOUR, own_port=78), replace(FOUR, peer="10.0.0.3"), replace(FOUR, opened=False), SIX, STREAM]
+    others = [FOUR._replace(own_port=78), FOUR._replace(peer="10.0.0.3"), FOUR._replace(opened=False), SIX, STREAM]
     assert len({one.ticket for one in (FOUR, *others)}) == 6
-    assert replace(FOUR, expires=9, rule=1).ticket == FOUR.ticket
-    assert replace(FOUR, proto=17).ticket == 0
+    assert FOUR._replace(expires=9, rule=1).ticket == FOUR.ticket
+    assert FOUR._replace(proto=17).ticket == 0
 
 
 def test_what_is_left_behind() -> None:
