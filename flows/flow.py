@@ -250,6 +250,11 @@ Action: TypeAlias = (
 )
 
 
+def digest_of(text: str) -> int:
+    """40 bits of a digest of what a flow says."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=DIGEST_BITS // 8).digest(), "big")
+
+
 @lru_cache(maxsize=1 << 12)
 def _template(fields: tuple[MatchField, ...], masks: tuple[int, ...]) -> str:
     """The text of a match of these conditions that is digested, with places for the values."""
@@ -293,8 +298,12 @@ class Flow:
         # Thousands of flows differ in values only, so the rest of the text is kept.
         fields, values, masks = zip(*self.match.terms) if self.match.terms else ((), (), ())  # noqa: B905
         terms = _template(fields, masks) % values
-        data = f"{salt} {self.table} {self.priority} {terms} {_words(self.actions)}".encode()
-        return int.from_bytes(blake2b(data, digest_size=DIGEST_BITS // 8).digest(), "big")
+        return digest_of(f"{salt} {self.table} {self.priority} {terms} {_words(self.actions)}")
+
+    def wording(self) -> str:
+        """What `digest` is made of by `digest_of`, with places for the values of the match, for flows like this one."""
+        terms = _template(*zip(*[(field, mask) for field, _, mask in self.match.terms], strict=True))
+        return f"0 {self.table} {self.priority} {terms} {_words(self.actions)}"
 
     def __str__(self) -> str:
         matched = f",{self.match}" if self.match.terms else ""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Ip: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -228,8 +228,7 @@ class Standby:
         return f"standby/{self.nic}"
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(NamedTuple):
     """A connection that a NIC has accepted on another hypervisor, as it looks from the NIC; `peer` is the other end.
 
     own_port, peer_port: of TCP and UDP, else 0.  rule: the rule that admitted it there, 0 if none did.

@@ -55,6 +55,8 @@ def build(unit: Unit, bridge: Bridge, scope: int = 0) -> tuple[Flow, ...]:
     Each flow has its owner, and a note: why it is there, or the reason of its drop. With a `scope`, the owner's part of
     cookies, it also has its cookie.
     """
+    if isinstance(unit, Resumed):
+        return tuple(resumed.resumed_flows(unit, scope))
     owner = unit.owner
     return tuple([claim(flow, owner, scope) for flow in _flows(unit, bridge)])
 
@@ -77,8 +79,6 @@ def _flows(unit: Unit, bridge: Bridge) -> Iterator[Flow]:
             yield from neighbours.audience_flows(unit, bridge)
         case Moved():
             yield from resumed.moved_flows(unit, bridge)
-        case Resumed():
-            yield from resumed.resumed_flows(unit)
         case Overdrawn():
             yield from quotas.overdrawn_flows(unit, bridge)
         case Standby():

@@ -18,12 +18,15 @@ lives. Of SCTP that is the direction of replies: the other one is held against t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import TypeAlias
 
 from flows import fields as f
 from flows.bands import Band
 from flows.fields import MatchField, Term, ct_state
-from flows.flow import Action, Ct, Flow, Goto, Load, Match, Move, Terms
+from flows.flow import Action, Ct, Flow, Goto, Load, Match, Move, claim, digest_of
 from flows.inputs import Bridge, Connection, Ip, Moved, Pieces, Resumed
 from flows.make import act, go
 from flows.stages.connections import accepted
@@ -64,6 +67,9 @@ _PORTS: dict[int, tuple[MatchField, MatchField]] = {
     UDP_PROTO: (f.UDP_SRC, f.UDP_DST),
 }
 _NOTE = "brought along"
+#: Of a connection: whether it has a ticket, the family, protocol and rule.
+_Kind: TypeAlias = tuple[bool, type[Ip], int, int]
+_source, _destination = lru_cache(1 << 14)(source), lru_cache(1 << 14)(destination)
 #: Later fragments lose to what names a connection, and what names an entry wins.
 _PIECES, _CONNECTION, _TICKET = Band.ALLOW, Band.ALLOW + 1, Band.ALLOW + 2
 
@@ -115,61 +121,73 @@ def moved_flows(moved: Moved, bridge: Bridge) -> Iterator[Flow]:
             yield act(CONNTRACK, Band.RESUME, "has it been brought along?", end, family, do=(look_up,))
 
 
-def resumed_flows(resumed: Resumed) -> Iterator[Flow]:
-    """Both directions of each connection, for as long as its entry had left."""
-    sends, receives = _Side(RESUMED_SENDER, resumed.number), _Side(RESUMED_RECEIVER, resumed.number)
+def resumed_flows(resumed: Resumed, scope: int = 0) -> Iterator[Flow]:
+    """Both directions of each connection, for as long as its entry had left.
+
+    There may be ten thousand connections, for whose flows a move waits. So what they share is made once, and the flows
+    are finished here: with their owner, and with their cookies if there is a `scope`.
+    """
+    named: defaultdict[_Kind, list[Connection]] = defaultdict(list)
     for one in resumed.connections:
-        if one.ticket:
-            yield sends.ticket(one, one.own, one.peer)
-            yield receives.ticket(one, one.peer, one.own)
-        else:
-            yield sends.flow(one, one.own, one.peer, one.own_port, one.peer_port)
-            yield receives.flow(one, one.peer, one.own, one.peer_port, one.own_port)
-    for pieces in resumed.pieces:
-        own, peer = pieces.own, pieces.peer
-        yield sends.later(pieces, (source(own), destination(peer) if peer else ()))
-        yield receives.later(pieces, (destination(own), source(peer) if peer else ()))
+        named[(one.ticket > 0, type(one.own), one.proto, one.rule)].append(one)
+    for side in _Side(RESUMED_SENDER, resumed, scope), _Side(RESUMED_RECEIVER, resumed, scope):
+        for (ticket, *_), some in named.items():
+            yield from map(side.ticket, some) if ticket else side.flows(some)
+        yield from map(side.later, resumed.pieces)
 
 
 class _Side:
-    """The flows of one of the two tables. There may be ten thousand of them at once: what they share is made once."""
+    """The flows of one of the two tables."""
 
-    def __init__(self, table: Table, number: int) -> None:
-        self._table = table
-        if table is RESUMED_SENDER:
-            self._end, self._to = _from(number), RESUMED_RECEIVER
+    def __init__(self, table: Table, resumed: Resumed, scope: int) -> None:
+        self._table, self._owner, self._scope = table.id, resumed.owner, scope
+        self._sends = table is RESUMED_SENDER
+        if self._sends:
+            self._end, self._to = _from(resumed.number), RESUMED_RECEIVER
             self._resumes, self._rule = f.SENDER_RESUMES, f.EGRESS_RULE
         else:
-            self._end, self._to = _to(number), RESUMED
+            self._end, self._to = _to(resumed.number), RESUMED
             self._resumes, self._rule = f.RECEIVER_RESUMES, f.INGRESS_RULE
-        self._shared: dict[tuple[int, int], tuple[tuple[Term, ...], tuple[Term, ...]]] = {}
-        self._actions: dict[int, tuple[Action, ...]] = {}
 
-    def flow(self, one: Connection, src: Ip, dst: Ip, sport: int, dport: int) -> Flow:
-        """The flow for packets from `src` to `dst`."""
-        kind = (src.version, one.proto)
-        if kind not in self._shared:
-            self._shared[kind] = self._around(*kind)
-        before, after = self._shared[kind]
-        terms = (*before, source(src), destination(dst), *_ports(one.proto, sport, dport), *after)
-        return self._make(_CONNECTION, Match(terms), one.rule, one.expires)
+    def flows(self, connections: Sequence[Connection]) -> Iterator[Flow]:
+        """The flows for packets of connections that are alike but for their addresses, ports and time."""
+        first = connections[0]
+        before, after = self._around(first.own.version, first.proto)
+        actions, form = self._actions(first.rule), ""
+        for one in connections:
+            proto, own, peer, own_port, peer_port, _, expires, _, _ = one
+            if self._sends:
+                terms = (*before, _source(own), _destination(peer), *_ports(proto, own_port, peer_port), *after)
+            else:
+                terms = (*before, _source(peer), _destination(own), *_ports(proto, peer_port, own_port), *after)
+            match = Match(terms)
+            form = form or Flow(self._table, _CONNECTION, match, actions).wording()
+            cookie = self._scope and self._scope | digest_of(form % tuple([value for _, value, _ in terms]))
+            yield Flow(self._table, _CONNECTION, match, actions, self._owner, _NOTE, cookie, expires)
 
-    def ticket(self, one: Connection, src: Ip, dst: Ip) -> Flow:
-        """The flow for packets from `src` to `dst` of the connection whose entry has a ticket."""
+    def ticket(self, one: Connection) -> Flow:
+        """The flow for packets of the connection whose entry has a ticket."""
         state = _REPLY if one.proto == SCTP_PROTO else _TRACKED
+        src, dst = (one.own, one.peer) if self._sends else (one.peer, one.own)
         ticket = (f.ORIGIN_TICKET if one.opened else f.RESPONDER_TICKET).eq(one.ticket)
         match = Match.of(self._end, state, FAMILY[src.version], source(src), destination(dst), ticket)
         return self._make(_TICKET, match, one.rule, one.expires)
 
-    def later(self, pieces: Pieces, ends: tuple[Terms, ...]) -> Flow:
-        """The flow for later fragments between these ends."""
+    def later(self, pieces: Pieces) -> Flow:
+        """The flow for later fragments between two addresses, or of one and all others."""
+        own, peer = pieces.own, pieces.peer
+        here, there = (source, destination) if self._sends else (destination, source)
+        ends = (here(own), there(peer) if peer else ())
         match = Match.of(self._end, _TRACKED, FAMILY[pieces.own.version], LATER_FRAGMENT, *ends)
         return self._make(_PIECES, match, pieces.rule, pieces.expires)
 
     def _make(self, priority: int, match: Match, rule: int, expires: int) -> Flow:
-        if rule not in self._actions:
-            self._actions[rule] = (Load(self._resumes, 1), Load(self._rule, rule), Goto(self._to.id))
-        return Flow(self._table.id, priority, match, self._actions[rule], note=_NOTE, expires=expires)
+        actions = self._actions(rule)
+        flow = Flow(self._table, priority, match, actions, note=_NOTE, expires=expires)
+        return claim(flow, self._owner, self._scope)
+
+    def _actions(self, rule: int) -> tuple[Action, ...]:
+        return (Load(self._resumes, 1), Load(self._rule, rule), Goto(self._to.id))
 
     def _around(self, version: int, proto: int) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
         """The terms that come before, and after, addresses and ports in the fields' order."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
-from itertools import permutations
+from itertools import permutations, product
 
 import pytest
 
@@ -20,6 +20,7 @@ from flows.packet import End, Packet
 from flows.pipeline import build
 from flows.trace import Switch
 from sgctl.handover import Carried, endings
+from sgctl.reconcile import cookie_of, scope
 from tests.unit.flow_cast import caged, caged6, client, nagios, nagios6, server
 from tests.unit.flow_handover import enter
 from tests.unit.flow_world import BRIDGE, CAGED, CLIENT, MOVED, POD, POLICIES, SERVER, UNITS, UPLINK, flows_of
@@ -27,6 +28,7 @@ from tests.unit.flow_world import BRIDGE, CAGED, CLIENT, MOVED, POD, POLICIES, S
 TCP, UDP, ICMP, ICMPV6, SCTP, GRE, ESP = 6, 17, 1, 58, 132, 47, 50
 PORT = 9999
 FEW = flows_of((BRIDGE, POD, CLIENT, SERVER, CAGED, *POLICIES))
+BROUGHT = next(unit.connections for unit in MOVED if isinstance(unit, Resumed))
 NICS = {port.number: port.nic for port in (CLIENT, SERVER, CAGED)}
 
 
@@ -147,7 +149,7 @@ def test_packets_in_pieces_that_arrive_in_any_order(own: End, peer: End, proto: 
 @pytest.mark.parametrize("proto", [TCP, UDP, ICMP, GRE])
 def test_the_vm_itself_speaks_first_and_in_pieces(own: End, peer: End, proto: int) -> None:
     proto = ICMPV6 if (proto, own) == (ICMP, caged6) else proto
-    one = replace(carried(proto, peer, own, opened=True), own_port=40000, peer_port=PORT)
+    one = carried(proto, peer, own, opened=True)._replace(own_port=40000, peer_port=PORT)
     one = one if proto in (TCP, UDP) else carried(proto, peer, own, opened=True)
     for pieces in permutations(packet_of(proto, own, peer, bytes(3000)).fragments(1400)):
         assert {walk.outputs for walk in NOBODY.walk_pieces(pieces, CAGED.number)} == {()}
@@ -213,3 +215,18 @@ def test_the_terms_are_in_the_order_of_the_fields() -> None:
     for flow in build(MOVED[1], BRIDGE):
         assert flow.match == Match.of(*flow.match.terms)
         assert flow.expires > 0
+
+
+def test_flows_of_many_connections_have_the_cookies_that_their_content_gives() -> None:
+    """Their parts are made once for all that are alike: no flow has anything of another's."""
+    texts = ("10.1.0.12", "10.3.0.77"), ("10.1.0.12", "10.3.0.78"), ("fd00:1::12", "fd00:3::77")
+    ends = [(ip_address(own), ip_address(peer)) for own, peer in texts]
+    some = tuple(
+        Connection(proto, *between, *ports, rule, 9)
+        for proto, between, ports, rule in product((TCP, UDP, GRE), ends, ((80, 40000), (80, 40001)), (7, 8))
+    )
+    unit = Resumed("nic2", 2, 12, (*some, *BROUGHT))
+    flows = build(unit, BRIDGE, scope(unit.owner))
+    assert {flow.owner for flow in flows} == {unit.owner}
+    assert [flow.cookie for flow in flows] == [cookie_of(flow) for flow in flows]
+    assert set(flows) == {flow for one in unit.connections for flow in build(replace(unit, connections=(one,)), BRIDGE)}
