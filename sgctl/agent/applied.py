@@ -15,7 +15,8 @@ class Applied:
     """The world that was decided from, what followed, and the desired flows by cookie, which the switch now holds.
 
     foreign: cookies in the switch that are not ours.  sequence: the last barrier as of this world.  current: both
-    databases were in sync when it was decided.
+    databases were in sync when it was decided.  number: how many there have been since the agent started, so that who
+    looks now and then knows whether one was missed.
     """
 
     world: World
@@ -24,3 +25,4 @@ class Applied:
     foreign: int
     sequence: int
     current: bool
+    number: int

@@ -21,7 +21,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from threading import Event
-from time import monotonic, time
+from time import monotonic, sleep, time
 from typing import Any
 
 from flows.fields import MARKS
@@ -29,8 +29,10 @@ from flows.flow import Ct, Load
 from flows.inputs import Bridge
 from flows.tables import OUTPUT
 from sgctl.addresses import Reach, block_text
+from sgctl.agent.applied import Applied
 from sgctl.agent.arrivals import Arrivals, said
 from sgctl.agent.writer import Writer
+from sgctl.collector import uncollected
 from sgctl.cuts import frame
 from sgctl.errors import StoreError
 from sgctl.handover import ICMP, ICMPV6, Entry, known, pack, remade, steady, without_local
@@ -70,6 +72,29 @@ def _behind(port: PortState) -> tuple[str, ...]:
     return (*port.addresses, *(block_text(one.network) for one in port.allowed))
 
 
+class Watched:
+    """Which ports have come before our eyes and have not been open since, so that no NIC can have left them.
+
+    If a decision was missed in between, none counts.
+    """
+
+    def __init__(self) -> None:
+        self._number = -1
+        self._names: frozenset[str] = frozenset()
+        self._fresh: frozenset[str] = frozenset()
+
+    def look(self, applied: Applied) -> None:
+        """Take note of a decision, the same as before or a later one."""
+        ports = applied.decision.ports
+        names = frozenset(port.name for port in ports)
+        fresh = self._fresh | (names - self._names) if applied.number - self._number <= 1 else frozenset[str]()
+        self._fresh = fresh & names - {port.name for port in ports if port.state is State.ACTIVE}
+        self._number, self._names = applied.number, names
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._fresh
+
+
 class Handovers:
     """The loop that keeps our rows right; it never delays the writer."""
 
@@ -79,6 +104,7 @@ class Handovers:
         self._host, self._database, self._replica = host, database, database.replica
         self._writer, self._arrivals = writer, arrivals
         self._reader = reader
+        self._watched = Watched()
         self._seen: tuple[PortState, ...] = ()
         self._was_active: dict[str, str] = {}
         self._looked: set[str] = set()
@@ -98,7 +124,8 @@ class Handovers:
             self._wake.wait(min(pause, self._arrivals.next_end()))
             self._wake.clear()
             try:
-                self._turn()
+                with uncollected():
+                    self._turn()
                 pause, self._trouble = TICK, ""
             except (SwitchError, StoreError) as error:
                 self._complain(str(error))
@@ -112,18 +139,21 @@ class Handovers:
 
     def _turn(self) -> None:
         applied, switch = self._writer.applied, self._writer.switch
+        if applied is not None:
+            self._watched.look(applied)
         if applied is None or switch is None or not applied.current or not self._replica.insync:
             return
         ports = applied.decision.ports
         nothing = not self._replica.count(Handover) and self._arrivals.empty
         if nothing and not applied.decision.standby:
-            self._seen, self._was_active = ports, {}
+            self._seen, self._was_active, self._checked = ports, {}, monotonic()
             return
         here = Here.of(applied.decision)
         bridge = applied.decision.units["bridge"]
         assert isinstance(bridge, Bridge)
         # What others have just said must be taken before what we have said is withdrawn.
         self._arrivals.brought()
+        sleep(0)  # The writer first: what has come must get into the switch before it is said again.
         self._remember(here, self._seen)
         self._remember(here, ports)
         self._seen = ports
@@ -222,7 +252,7 @@ class Handovers:
         told = row is not None and not row.final and (row.to or (row.rest and not row.waiting))
         if told or nic in self._was_active:
             return True
-        if nic not in self._looked:
+        if nic not in self._looked and here.ports[nic].name not in self._watched:
             self._looked.add(nic)
             addresses = self._addresses[nic].without(here.local)
             if without_local(self._reader.entries(zone, addresses), addresses, here.local):

@@ -279,7 +279,8 @@ class Writer:
             world = replace(world, refused=dict(self._refused))
         self._refused = {owner: old for owner, old in self._refused.items() if owner not in decision.units}
         _log_changes(self.applied, decision)
-        self.applied = Applied(world, decision, desired.copy(), todo.foreign, known.sequence, current)
+        number = self.applied.number + 1 if self.applied is not None else 1
+        self.applied = Applied(world, decision, desired.copy(), todo.foreign, known.sequence, current, number)
         self._costs.look(self.applied, todo.adds, self._compiler.flows_of)
         self._metrics.observe(decision, len(desired), todo)
         self._metrics.installed.set(len(installed) - todo.foreign - sum(map(learned, installed)))

@@ -33,7 +33,7 @@ def applied(*rules: Rule, members: int = 3) -> Applied:
     ports = (port("nobody", 9, name="eth1", iface_id=None, role="uplink"), port("web1", 1), port("nag1", 2))
     here = replace(of, ports=ports, members=(*of.members, *more))
     decision = decide(here)
-    return Applied(here, decision, COMPILER.compile(decision.units).copy(), 0, 0, True)
+    return Applied(here, decision, COMPILER.compile(decision.units).copy(), 0, 0, True, 1)
 
 
 def flows_of(owner: str) -> Any:

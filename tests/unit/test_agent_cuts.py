@@ -113,7 +113,7 @@ class Scene:
 
     def turn(self, rules: dict[int, str]) -> bool:
         decision = Decision(units=Layers({"bridge": Bridge(())}), ports=(), rules=rules)
-        applied = Applied(World(host="h"), decision, {}, 0, 0, current=True)
+        applied = Applied(World(host="h"), decision, {}, 0, 0, current=True, number=1)
         return self.cuts.carry_out(applied, self.switch)  # type: ignore[arg-type]
 
     @property

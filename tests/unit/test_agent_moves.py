@@ -29,7 +29,7 @@ def on(host: str, of: World) -> World:
 
 
 def in_force(of: World) -> Applied:
-    return Applied(of, decide(of), {}, 0, 0, True)
+    return Applied(of, decide(of), {}, 0, 0, True, 1)
 
 
 def shown(*ports: int, announces: str = "") -> list[Shown]:

@@ -106,7 +106,7 @@ class Agent:
             self.database.replica.absorb({Host: {uid("hv1"): Host(id=uid("hv1"), name="hv1")}})
         moved = replace(WORLD, nics={NIC.id: replace(NIC, host="hv2", state="up")})
         decision = Decision(units=Layers(), ports=(port(State.ACTIVE),))
-        applied = Applied(moved, decision, {}, foreign=0, sequence=7, current=True)
+        applied = Applied(moved, decision, {}, foreign=0, sequence=7, current=True, number=1)
         writer = SimpleNamespace(applied=applied, switch=None, notify=self.woken.append)
         cuts = SimpleNamespace(carry_out=lambda *_: self.cut())
         settings = SimpleNamespace(host="hv1", db="unix:/nowhere")

@@ -33,7 +33,7 @@ WORLD = replace(
     ),
 )
 DECISION = decide(WORLD)
-APPLIED = Applied(WORLD, DECISION, Compiler(partial(build, bridge=BRIDGE)).compile(DECISION.units), 0, 0, True)
+APPLIED = Applied(WORLD, DECISION, Compiler(partial(build, bridge=BRIDGE)).compile(DECISION.units), 0, 0, True, 1)
 GOOD = {"in_port": "tap2", "src": "10.1.0.12", "dst": "10.1.0.11", "proto": "tcp", "dport": "80"}
 
 
@@ -77,7 +77,7 @@ def test_a_virtual_mac_is_where_the_switch_has_heard_it() -> None:
     promise = allowance("web1", VIP, mac="00:00:5e:00:01:33", shared=True)
     of = allowing(WORLD, promise)
     decision = decide(of)
-    applied = Applied(of, decision, Compiler(partial(build, bridge=BRIDGE)).compile(decision.units), 0, 0, True)
+    applied = Applied(of, decision, Compiler(partial(build, bridge=BRIDGE)).compile(decision.units), 0, 0, True, 1)
     (unit,) = [one for one in decision.units.values() if isinstance(one, Virtual)]
     wire, here = map(entry, holders(unit))
     asked = GOOD | {"dst": VIP}
