@@ -115,10 +115,14 @@ class Compiler:
         self._seen: Installed | None = None
         self._foreign = 0
 
-    def compile(self, units: Mapping[str, Unit]) -> dict[int, Flow]:
+    def compile(
+        self, units: Mapping[str, Unit], tell: Callable[[Sequence[Flow]], None] = lambda flows: None
+    ) -> dict[int, Flow]:
         """The desired flows by cookie. The answer is the compiler's own: good until the next call.
 
-        `units` must not change afterwards. Raises Unbuildable, after which it may be called again without that unit.
+        `tell` hears of flows as they are made; those of a unit that cannot be built, or whose cookies collide, may be
+        others in the end. `units` must not change afterwards. Raises Unbuildable, after which it may be called again
+        without that unit.
         """
         known = self._units
         gone, come = changes(self._compiled, units)
@@ -130,7 +134,7 @@ class Compiler:
             owner = unit.owner
             if known.get(owner) != unit:
                 self._forget(owner)
-                self._learn(owner, unit)
+                tell(self._learn(owner, unit))
             known[owner] = unit
         if self._collided:
             self._merge()
@@ -164,7 +168,7 @@ class Compiler:
             self._desired.pop(flow.cookie, None)
             self._changed.add(flow.cookie)
 
-    def _learn(self, owner: str, unit: Unit) -> None:
+    def _learn(self, owner: str, unit: Unit) -> tuple[Flow, ...]:
         try:
             flows = tuple(flow if flow.cookie else _marked(flow) for flow in self._build(unit))
         except ValueError as error:
@@ -174,6 +178,7 @@ class Compiler:
         for flow in flows:
             self._changed.add(flow.cookie)
             self._collided |= self._desired.setdefault(flow.cookie, flow) is not flow
+        return flows
 
     def _merge(self) -> None:
         """Give cookies anew, in the order of owners, so that colliding ones do not depend on history."""

@@ -37,6 +37,7 @@ from sgctl.agent.quota import Quotas
 from sgctl.collector import keep, uncollected
 from sgctl.errors import SgctlError
 from sgctl.memo import difference
+from sgctl.openflow.early import Early
 from sgctl.openflow.errors import Refused, SwitchGone
 from sgctl.openflow.switch import Switch
 from sgctl.overdraft import overdraw
@@ -267,9 +268,7 @@ class Writer:
                 world = replace(world, overdrafts=self._quotas.adopt(decision, installed))
             decision = overdraw(decision, world.overdrafts, world.refused)
             try:
-                desired = self._compile(decision)
-                todo = self._compiler.plan(installed)
-                self._apply(switch, installed, world, decision, todo, noted)
+                desired, todo = self._change(switch, installed, world, decision, noted)
                 break
             except Unbuildable as error:
                 self._refuse({error.unit.owner: error.reason}, decision)
@@ -289,14 +288,32 @@ class Writer:
         for listener in self._listeners:
             listener.set()
 
-    def _compile(self, decision: Decision) -> dict[int, Flow]:
+    def _change(
+        self, switch: Switch, installed: dict[int, int], world: World, decision: Decision, noted: float
+    ) -> tuple[dict[int, Flow], Plan]:
+        """Bring the switch to what has been decided; what it should hold, and what that has changed.
+
+        Meters go before the flows that use them, and both while other flows are still being made, if there are many.
+        """
+        self._follow(decision)
+        with self._bounds.provided(switch, decision, self._bridge), switch.early() as early:
+
+            def tell(flows: Sequence[Flow]) -> None:
+                early.add([flow for flow in flows if flow.cookie not in installed])
+
+            desired = self._compiler.compile(decision.units, tell)
+            todo = self._compiler.plan(installed)
+            self._apply(switch, installed, world, decision, todo, noted, early)
+        self._bounds.withdraw(switch)
+        return desired, todo
+
+    def _follow(self, decision: Decision) -> None:
         bridge = decision.units.get("bridge")
         if not isinstance(bridge, Bridge):
             raise SgctlError("the switch refuses the flows that every bridge has")
         if bridge != self._bridge:
             self._bridge = bridge
             self._compiler = Compiler(self._build)
-        return self._compiler.compile(decision.units)
 
     def _build(self, unit: Unit) -> Sequence[Flow]:
         """The flows of a unit; now and then others of this process get their turn."""
@@ -313,6 +330,7 @@ class Writer:
         decision: Decision,
         todo: Plan,
         noted: float,
+        early: Early,
     ) -> None:
         """Change the switch; connections of addresses that come or go are forgotten while no flow lets them through."""
         before = self.applied.decision if self.applied else None
@@ -320,10 +338,8 @@ class Writer:
         opened = self._moves.opened(world, decision, before, held.addresses)
         forget = partial(self._forgetter.forget, switch, self._bridge.zone)
         started = monotonic()
-        with self._bounds.provided(switch, decision, self._bridge):
-            switch.apply(todo.adds, todo.deletes, meanwhile=partial(forget, opened, looking=True))
+        switch.apply(todo.adds, todo.deletes, meanwhile=partial(forget, opened, looking=True), early=early)
         done = monotonic()
-        self._bounds.withdraw(switch)
         self._metrics.applied(todo, done - started, done - noted)
         for cookie, _ in todo.deletes:
             installed.pop(cookie, None)

@@ -7,7 +7,8 @@ All methods block the calling (green) thread until the switch has answered, at m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import chain
 
 from flows.flow import Action, Flow, Output
@@ -15,6 +16,7 @@ from flows.meters import FIRST, LAST, MeterSpec
 from sgctl.openflow import compare, encode, messages, meters, ofctl, replies
 from sgctl.openflow.compare import Entry
 from sgctl.openflow.conversation import Channel, Conversation
+from sgctl.openflow.early import Early
 from sgctl.openflow.errors import Refused, SwitchError, SwitchGone
 from sgctl.openflow.messages import Tuple
 from sgctl.openflow.meters import Change
@@ -25,6 +27,8 @@ DEADLINE = 10.0
 """Seconds until a switch that says nothing is given up."""
 FLOWS_PER_SECOND = 5000
 """A bundle may take this much longer than `DEADLINE`; real switches are thirty times faster."""
+
+_NONE: Mapping[Flow, bytes] = {}
 
 
 class Switch:
@@ -104,11 +108,12 @@ class Switch:
         *,
         removals: Sequence[Entry] = (),
         meanwhile: Callable[[], None] = lambda: None,
+        early: Early | None = None,
     ) -> None:
         """Add or replace flows, then delete all flows of each (cookie, table): atomically, in this order.
 
         The single flows `removals` are deleted before. `meanwhile` is called before anything is in force, while the
-        switch looks at what it has been sent.
+        switch looks at what it has been sent. `early`: what has been sent of the adds already, without `removals`.
 
         Raises Refused, naming flows, if the switch does not take all of it; then nothing has changed.
         Raises SwitchGone if the connection is lost before the proof: all of it may be in force, or nothing; and if the
@@ -117,8 +122,10 @@ class Switch:
         if not adds and not deletes and not removals:
             meanwhile()
             return
+        early = early or Early(partial(Conversation, self._channel))
+        adds = early.rest(adds)
         count = len(adds) + len(deletes) + len(removals)
-        deadline = self._deadline + count / FLOWS_PER_SECOND
+        deadline = self._deadline + (count + early.sent) / FLOWS_PER_SECOND
         with self._conversation(count + 3) as talk:
             impossible = dict[Flow, str]()
             mods = chain(
@@ -126,16 +133,26 @@ class Switch:
                 _additions(adds, talk, impossible),
                 _deletions(deletes, talk, len(adds)),
             )
-            sure = not removals and self._taken.covers(adds)
-            if count == 1:
+            sure = not removals and not early.sent and self._taken.covers(adds)
+            if count == 1 and not early.sent:
                 self._change_one(talk, mods, deadline, meanwhile)
             else:
-                self._change_together(talk, mods, deadline, meanwhile, impossible, sure=sure)
+                self._change_together(talk, mods, deadline, meanwhile, impossible, early, sure=sure)
             if impossible:
                 raise Refused(impossible)
-            self._check(talk, adds)
+            self._check(talk, adds, early.errors())
             if not sure:
                 self._taken.note(adds)
+
+    @contextmanager
+    def early(self) -> Iterator[Early]:
+        """What may be sent of a change before `apply`; without that, the switch forgets it in the end."""
+        with ExitStack() as stack:
+            early = Early(lambda count: stack.enter_context(self._conversation(count)))
+            try:
+                yield early
+            finally:
+                early.discard()
 
     def _change_one(
         self, talk: Conversation, mods: Iterable[bytes], deadline: float, meanwhile: Callable[[], None]
@@ -152,6 +169,7 @@ class Switch:
         deadline: float,
         meanwhile: Callable[[], None],
         impossible: Mapping[Flow, str],
+        early: Early,
         *,
         sure: bool,
     ) -> None:
@@ -159,35 +177,39 @@ class Switch:
 
         sure: it has taken the like before, so it is not asked first, which saves a turn of its main loop.
         """
-        bundle, barrier, control = talk.first, talk.count - 2, talk.count - 1
+        bundle, barrier, control = early.bundle or talk.first, talk.count - 2, talk.count - 1
+        opening = () if early.sent else (messages.bundle_control(messages.OPEN, bundle, talk.xid(talk.count - 3)),)
         talk.stream(chain(
-            (messages.bundle_control(messages.OPEN, bundle, talk.xid(talk.count - 3)),),
+            opening,
             (messages.bundle_add(bundle, mod) for mod in mods),
             () if sure else (messages.barrier(talk.xid(barrier)),),
         ))  # fmt: skip
         try:
             meanwhile()
         except SwitchError:
-            with suppress(SwitchGone):
-                talk.send(messages.bundle_control(messages.DISCARD, bundle, talk.xid(control)))
+            if not early.sent:
+                with suppress(SwitchGone):
+                    talk.send(messages.bundle_control(messages.DISCARD, bundle, talk.xid(control)))
             raise
         if not sure:
             # A bundle with a refused message would commit the others: look before.
             self._answer(talk, barrier, deadline)
-        step = messages.DISCARD if talk.errors or impossible else messages.COMMIT
+        step = messages.DISCARD if talk.errors or early.errors() or impossible else messages.COMMIT
         talk.send(messages.bundle_control(step, bundle, talk.xid(control)))
+        early.end()
         talk.answer(control, deadline)
         if step == messages.COMMIT and talk.errors and control not in talk.errors:
             self.close()
             raise SwitchGone(f"the switch has taken only a part of a change: {_texts(talk)}")
 
     @staticmethod
-    def _check(talk: Conversation, adds: Sequence[Flow]) -> None:
+    def _check(talk: Conversation, adds: Sequence[Flow], before: Mapping[Flow, bytes] = _NONE) -> None:
         """Raise if there were errors: Refused for flows, SwitchError for anything else."""
-        if not talk.errors:
+        if not talk.errors and not before:
             return
         texts = {index: replies.error_text(error) for index, error in sorted(talk.errors.items())}
         refused = {adds[index]: text for index, text in texts.items() if index < len(adds)}
+        refused |= {flow: replies.error_text(error) for flow, error in before.items()}
         if refused:
             raise Refused(refused)
         raise SwitchError(f"the switch refused a change: {'; '.join(texts.values())}")

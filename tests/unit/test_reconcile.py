@@ -56,6 +56,18 @@ def test_any_history_ends_in_what_a_new_compiler_computes(history: list[dict[str
         assert set(installed) == {*desired, 7}
 
 
+@given(st.lists(worlds, max_size=5))
+def test_flows_are_told_of_as_they_are_made(history: list[dict[str, Thing]]) -> None:
+    compiler, before = Compiler(build), dict[str, Thing]()
+    for world in history:
+        told: list[Flow] = []
+        desired = compiler.compile(world, told.extend)  # type: ignore[arg-type]
+        changed = {owner for owner, thing in world.items() if before.get(owner) != thing}
+        assert [flow for flow in told if desired[flow.cookie] is not flow] == []
+        assert {flow.cookie for flow in told} == {one.cookie for one in desired.values() if one.owner in changed}
+        before = world
+
+
 @given(st.lists(worlds, min_size=1, max_size=4))
 def test_colliding_digests_do_not_depend_on_history(history: list[dict[str, Thing]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
