@@ -26,6 +26,9 @@ from tests.functional.promised import WORLD, admin, allow, in_force, ports, revo
 TARGET = 1.0
 """Seconds beyond the switch's own floor in which traffic must flow again."""
 SWITCH_FLOOR = 0.3
+RESETS = 2.0
+"""Seconds that resets add to the floor of a switch that is empty: it pauses for one before each time that it connects,
+and the last of three resets within a second may meet it just then."""
 CATCHING_UP = 10.0
 """Seconds in which an agent must have caught up with what happened while it, or the database, was away."""
 OTHER = 91
@@ -334,7 +337,7 @@ SWITCH = (
         name="vswitchd 1 SIGKILL, its agent hangs 2 s", inject=partial(restart_switch_alone, seconds=2.0),
         gap=2.0 + SWITCH_FLOOR + TARGET, forgets=True,
     ),
-    Fault(name="OpenFlow connections reset", inject=reset_openflow),
+    Fault(name="OpenFlow connections reset", inject=reset_openflow, hinders=RESETS),
 )  # fmt: skip
 PORTS = (
     Fault(name="port flaps in one transaction", inject=partial(flap, at_once=True)),

@@ -35,7 +35,8 @@ class Fault:
 
     gap: seconds without traffic that are allowed beyond the machine's own jitter: the switch's own floor, and our
     target beyond it; 0 means that nothing may be lost.  forgets: the switch loses its connections.  rewrites: the
-    database has other content afterwards, so that answered writes may be missing.
+    database has other content afterwards, so that answered writes may be missing.  hinders: seconds for which it keeps
+    a switch that has just lost its flows, too, from asking for them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Fault:
     gap: float = 0.0
     forgets: bool = False
     rewrites: bool = False
+    hinders: float = 0.0
 
     def __str__(self) -> str:
         return self.name

@@ -34,4 +34,5 @@ def in_a_row(first: Fault, second: Fault) -> Fault:
         first.inject(scene, chance)
         second.inject(scene, chance)
 
-    return replace(first, name=f"{first.name}, then {second.name}", inject=inject)
+    gap = first.gap + (second.hinders if first.forgets else 0.0)
+    return replace(first, name=f"{first.name}, then {second.name}", inject=inject, gap=gap)
