@@ -177,7 +177,8 @@ class Switch:
 
         sure: it has taken the like before, so it is not asked first, which saves a turn of its main loop.
         """
-        bundle, barrier, control = early.bundle or talk.first, talk.count - 2, talk.count - 1
+        bundle = talk.first if early.bundle is None else early.bundle
+        barrier, control = talk.count - 2, talk.count - 1
         opening = () if early.sent else (messages.bundle_control(messages.OPEN, bundle, talk.xid(talk.count - 3)),)
         talk.stream(chain(
             opening,

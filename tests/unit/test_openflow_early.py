@@ -25,12 +25,12 @@ def flows(count: int, start: int = 0) -> list[Flow]:
 class Bundles:
     """A channel to a switch that knows bundles; what it does is written down: a step and its bundle, or cookies."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 100) -> None:
         self.steps: list[tuple[str, int]] = []
         self.bundles: dict[int, list[int]] = {}
         self.committed: list[list[int]] = []
         self.refused: set[int] = set()
-        self._next = 100
+        self._next = first
         self.switch = Switch(self, bridge="br", datapath_id=1)
 
     def reserve(self, count: int) -> int:
@@ -86,8 +86,9 @@ def _cookie(mod: bytes) -> int:
     return int(unpack_from("!Q", mod, 8)[0])
 
 
-def test_all_flows_are_in_one_bundle_once_and_deletes_come_last() -> None:
-    channel, adds = Bundles(), flows(3 * BATCH + 5)
+@pytest.mark.parametrize("first", [0, 100])
+def test_all_flows_are_in_one_bundle_once_and_deletes_come_last(first: int) -> None:
+    channel, adds = Bundles(first), flows(3 * BATCH + 5)
     with channel.switch.early() as early:
         for start in range(0, len(adds), 100):
             early.add(adds[start : start + 100])
