@@ -32,6 +32,7 @@ from flows.inputs import (
     Virtual,
 )
 from flows.make import drop
+from flows.renewals import Renewal
 from flows.stages import (
     classifier,
     connections,
@@ -41,6 +42,7 @@ from flows.stages import (
     peers,
     place,
     quotas,
+    renewed,
     resumed,
     rules,
     services,
@@ -81,6 +83,8 @@ def _flows(unit: Unit, bridge: Bridge) -> Iterator[Flow]:
             yield from resumed.moved_flows(unit, bridge)
         case Overdrawn():
             yield from quotas.overdrawn_flows(unit, bridge)
+        case Renewal():
+            yield from renewed.renewal_flows(unit)
         case Standby():
             yield from classifier.standby_flows(unit, bridge)
         case Policy():

@@ -29,7 +29,8 @@ class LocalPort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VSwitch:
-    """The bridge: its datapath id (0: not known yet) and its interfaces."""
+    """The bridge: its datapath id (0: not known yet), its interfaces, and whether it forwards in user space."""
 
     datapath_id: int = 0
     ports: tuple[LocalPort, ...] = ()
+    userspace: bool = False

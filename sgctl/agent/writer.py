@@ -34,6 +34,7 @@ from sgctl.agent.local import LocalBridge
 from sgctl.agent.metrics import Metrics
 from sgctl.agent.moves import Moves, Shown
 from sgctl.agent.quota import Quotas
+from sgctl.agent.renewals import Renewals
 from sgctl.collector import keep, uncollected
 from sgctl.errors import SgctlError
 from sgctl.memo import difference
@@ -91,7 +92,7 @@ class Writer:
         self._moves = Moves()
         self._arrivals, self._forgetter, self._quotas = arrivals, forgetter, quotas
         self._spoke = self._noted = 0.0
-        self._decider = Decider()
+        self._decider, self._renewals = Decider(), Renewals()
         self._bounds = Bounds(gatherer.settings)
         self.audit = Audit(gatherer.settings.protection, metrics)
         self._basis: tuple[object, ...] | None = None
@@ -162,7 +163,7 @@ class Writer:
 
     def _turn(self) -> None:
         noted, self._noted = self._noted or monotonic(), 0.0
-        self._gatherer.look(self._local.look())
+        self._look()
         self._metrics.measure_lag(insync=self._gatherer.insync)
         switch, world = self._switch, self._gatherer.world()
         if switch is None or world is None or self._gatherer.loading:
@@ -186,6 +187,13 @@ class Writer:
         if self.applied is not None:
             late = self._moves.left_before(world, self.applied.decision)
             self._forgetter.forget(switch, self._bridge.zone, late)
+
+    def _look(self) -> None:
+        """Take notice of the bridge as its database has it."""
+        found = self._local.look()
+        self._gatherer.look(found)
+        if found is not None:
+            self._renewals.userspace = found.userspace
 
     def _try_again(self) -> None:
         """What the switch has refused may be possible by now, for reasons that only the switch knows."""
@@ -230,6 +238,8 @@ class Writer:
         self._census.take(seen, installed)
         if self._switch is not switch:
             raise SwitchGone("the switch has connected anew meanwhile")
+        if self._stale:
+            self._renewals.suspect()
         self._installed, self._basis = installed, None
         self._stale, self._bounded = False, monotonic()
         return installed
@@ -266,9 +276,10 @@ class Writer:
             decision = carry(self._decider.decide(world), world.brought, world.refused)
             if self.applied is None:
                 world = replace(world, overdrafts=self._quotas.adopt(decision, installed))
+                self._renewals.adopt(installed)
             decision = overdraw(decision, world.overdrafts, world.refused)
             try:
-                desired, todo = self._change(switch, installed, world, decision, noted)
+                decision, desired, todo = self._change(switch, installed, world, decision, noted)
                 break
             except Unbuildable as error:
                 self._refuse({error.unit.owner: error.reason}, decision)
@@ -290,8 +301,9 @@ class Writer:
 
     def _change(
         self, switch: Switch, installed: dict[int, int], world: World, decision: Decision, noted: float
-    ) -> tuple[dict[int, Flow], Plan]:
-        """Bring the switch to what has been decided; what it should hold, and what that has changed.
+    ) -> tuple[Decision, dict[int, Flow], Plan]:
+        """Bring the switch to what has been decided, with the renewals that follow from that; what it should hold, and
+        what has changed.
 
         Meters go before the flows that use them, and both while other flows are still being made, if there are many.
         """
@@ -301,11 +313,15 @@ class Writer:
             def tell(flows: Sequence[Flow]) -> None:
                 early.add([flow for flow in flows if flow.cookie not in installed])
 
-            desired = self._compiler.compile(decision.units, tell)
-            todo = self._compiler.plan(installed)
+            renewed = self._renewals.join(decision)
+            desired, todo = self._compiler.compile(renewed.units, tell), self._compiler.plan(installed)
+            if self._renewals.advance(todo):
+                renewed = self._renewals.join(decision)
+                desired, todo = self._compiler.compile(renewed.units, tell), self._compiler.plan(installed)
+            decision = renewed
             self._apply(switch, installed, world, decision, todo, noted, early)
         self._bounds.withdraw(switch)
-        return desired, todo
+        return decision, desired, todo
 
     def _follow(self, decision: Decision) -> None:
         bridge = decision.units.get("bridge")
@@ -354,7 +370,8 @@ class Writer:
     def _refuse(self, reasons: Mapping[str, str], decision: Decision) -> None:
         for owner, reason in reasons.items():
             LOG.error("the switch refuses %s: %s", owner, reason)
-            self._refused[owner] = Refusal(decision.units[owner], f"refused by the switch: {reason}")
+            if not self._renewals.refuse(owner):
+                self._refused[owner] = Refusal(decision.units[owner], f"refused by the switch: {reason}")
 
 
 def _log_changes(before: Applied | None, decision: Decision) -> None:

@@ -28,6 +28,8 @@ from sgctl.vswitch.schema import schema
 LOG = logging.getLogger(__name__)
 EVERYDAY = frozenset({"ports", "next_cfg", "cur_cfg"})
 """Columns of Bridge and Open_vSwitch that change with every port."""
+USERSPACE = "netdev"
+"""The type of datapath that is ovs-vswitchd's own, with DPDK and without."""
 BACKOFF = 1000
 """Milliseconds between attempts to reach the database: it is on this machine."""
 
@@ -160,7 +162,9 @@ class LocalSwitch:
         for row in self._idl.tables["Bridge"].rows.values():
             if row.name == self.bridge:
                 ports = tuple(port for port in self._ports.of(row) if port.name != self.bridge)
-                return VSwitch(datapath_id=_datapath_id(row), ports=ports)
+                return VSwitch(
+                    datapath_id=_datapath_id(row), ports=ports, userspace=row.datapath_type == USERSPACE
+                )
         return VSwitch()
 
 

@@ -135,7 +135,7 @@ class DummySwitch:
         for number in set(re.findall(r"\bmeter:(\d+)", lines)) - self._meters:
             self._sandbox.ofctl("add-meter", BRIDGE, f"meter={number} pktps bands=type=drop rate=1000000")
             self._meters.add(number)
-        self._sandbox.ofctl("replace-flows", BRIDGE, "-", text=lines)
+        self._sandbox.ofctl("replace-flows", BRIDGE, "--bundle", "-", text=lines)
 
     def differences(self, flows: Path) -> list[str]:
         """What is different between the switch and a file of flows."""

@@ -165,11 +165,17 @@ def check_recompute(cloud: Cloud) -> None:
 
 
 def lasting(manager: Manager) -> tuple[set[str], int]:
-    """The installed flows in words, and the number of those that end by themselves, which are not among them."""
-    flows = admin(manager, "/admin/flows")["flows"]
-    kept = [flow for flow in flows if flow["owner"].partition("/")[0] not in ("learned", "moved", "resumed")]
-    texts = {f"{one['owner']}: {one['table']} {one['priority']} {one['match']} {one['actions']}" for one in kept}
-    return texts, sum(flow["owner"] != "learned" for flow in flows) - len(kept)
+    """The installed flows in words, and the number of those that end by themselves, which are not among them.
+
+    Nor are those that are others after each change, whatever it was.
+    """
+    texts, brought = set(), 0
+    for flow in admin(manager, "/admin/flows")["flows"]:
+        kind = flow["owner"].partition("/")[0]
+        brought += kind in ("moved", "resumed")
+        if kind not in ("learned", "moved", "resumed", "renewal"):
+            texts.add(f"{flow['owner']}: {flow['table']} {flow['priority']} {flow['match']} {flow['actions']}")
+    return texts, brought
 
 
 def ports(manager: Manager) -> dict[str, dict[str, Any]]:
