@@ -35,7 +35,7 @@ from sgctl.agent.metrics import Metrics
 from sgctl.agent.moves import Moves, Shown
 from sgctl.agent.quota import Quotas
 from sgctl.agent.renewals import Renewals
-from sgctl.collector import keep, uncollected
+from sgctl.collector import uncollected
 from sgctl.errors import SgctlError
 from sgctl.memo import difference
 from sgctl.openflow.early import Early
@@ -51,8 +51,6 @@ TICK = 2.0
 """Seconds after which the loop looks around though nobody has woken it."""
 BREATH = 250
 """Units that are built without a break."""
-MANY = 1000
-"""Flows that are worth keeping the garbage collector from."""
 PAUSE = 0.25
 """Seconds in which nothing has happened, at least, before the loop looks for somebody else's changes."""
 RETRY = 10.0
@@ -294,8 +292,6 @@ class Writer:
         self._costs.look(self.applied, todo.adds, self._compiler.flows_of)
         self._metrics.observe(decision, len(desired), todo)
         self._metrics.installed.set(len(installed) - todo.foreign - sum(map(learned, installed)))
-        if len(todo.adds) >= MANY:
-            keep()
         for listener in self._listeners:
             listener.set()
 
