@@ -8,14 +8,17 @@ They are plain values: equal if they say the same, hashable, printable in ovs-of
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flows import text
 from flows.fields import Bits, MatchField, Term
+
+if TYPE_CHECKING:
+    from flows.moulds import Part, Whole
 
 DIGEST_BITS = 40
 """How long a flow's digest is: the part of its cookie that its owner does not determine."""
@@ -272,6 +275,7 @@ class Flow:
 
     owner: what it is rebuilt with, for example ``port/<nic>``.  note: why it is there, or the reason of a drop.
     expires: when the switch is to remove it by itself, seconds of this machine's monotonic clock; 0: never.
+    mould: what it was cast in, if it was (`flows.moulds`); its match and actions are then made when they are asked for.
     """
 
     table: int
@@ -282,6 +286,19 @@ class Flow:
     note: str = field(default="", compare=False)
     cookie: int = field(default=0, compare=False)
     expires: int = field(default=0, compare=False)
+    mould: tuple[Part, Whole] | None = field(default=None, compare=False, repr=False)
+
+    if not TYPE_CHECKING:  # Or any attribute would be one, for who checks types.
+
+        def __getattr__(self, name: str) -> Any:
+            """What a flow that was cast says."""
+            if name not in ("match", "actions"):
+                raise AttributeError(f"a Flow has no {name}")
+            part, whole = self.mould
+            same = whole.flows()[part.place]
+            _set_match(self, same.match)
+            _set_actions(self, same.actions)
+            return getattr(same, name)
 
     @property
     def key(self) -> tuple[int, int, Match]:
@@ -326,4 +343,20 @@ def claim(flow: Flow, owner: str, scope: int) -> Flow:
     return flow
 
 
-_set_owner, _set_cookie = (getattr(Flow, name).__set__ for name in ("owner", "cookie"))
+def cast(part: Part, whole: Whole, owner: str, cookie: int) -> Flow:
+    """A flow of which nobody has asked yet what it says."""
+    flow = _new(Flow)
+    _set_table(flow, part.table)
+    _set_priority(flow, part.priority)
+    _set_owner(flow, owner)
+    _set_note(flow, part.note)
+    _set_cookie(flow, cookie)
+    _set_expires(flow, 0)
+    _set_mould(flow, (part, whole))
+    return flow
+
+
+_new = object.__new__
+_set_table, _set_priority, _set_match, _set_actions, _set_owner, _set_note, _set_cookie, _set_expires, _set_mould = (
+    getattr(Flow, one.name).__set__ for one in fields(Flow)
+)

@@ -20,7 +20,7 @@ from flows.flow import Flow
 from flows.inputs import Bridge, Unit
 from flows.learned import learned
 from flows.meters import MeterSpec
-from flows.pipeline import build
+from flows.moulds import Moulds
 from sgctl.agent.applied import Applied
 from sgctl.agent.arrivals import Arrivals, carry
 from sgctl.agent.audit import Audit
@@ -83,7 +83,7 @@ class Writer:
         self._busy = False
         self._built = 0
         self._bridge = Bridge(())
-        self._compiler = Compiler(self._build)
+        self._moulds, self._compiler = Moulds(self._bridge), Compiler(self._build)
         self._refused: dict[str, Refusal] = {}
         self._retried = 0.0
         self._frames: deque[Shown] = deque(maxlen=1024)
@@ -325,14 +325,14 @@ class Writer:
             raise SgctlError("the switch refuses the flows that every bridge has")
         if bridge != self._bridge:
             self._bridge = bridge
-            self._compiler = Compiler(self._build)
+            self._moulds, self._compiler = Moulds(bridge), Compiler(self._build)
 
     def _build(self, unit: Unit) -> Sequence[Flow]:
         """The flows of a unit; now and then others of this process get their turn."""
         self._built += 1
         if self._built % BREATH == 0:
             sleep(0)
-        return build(unit, self._bridge, scope(unit.owner))
+        return self._moulds.build(unit, scope(unit.owner))
 
     def _apply(
         self,

@@ -80,10 +80,25 @@ _FLOW_MOD_SIZE = 48
 
 def flow_mod(flow: Flow, xid: int) -> bytes:
     """The FLOW_MOD that adds `flow`, or replaces the one with its table, priority and match."""
+    if flow.mould is not None:
+        part, whole = flow.mould
+        number = part.number(_as_number, whole)
+        if number is not None:
+            size = (number.bit_length() + 7) // 8
+            return (number | xid << 8 * size - 64 | flow.cookie << 8 * size - 128).to_bytes(size, "big")
+    return _whole_mod(flow, flow.cookie, xid)
+
+
+def _as_number(flow: Flow) -> int:
+    """The FLOW_MOD without cookie and xid, as a number."""
+    return int.from_bytes(_whole_mod(flow, 0, 0), "big")
+
+
+def _whole_mod(flow: Flow, cookie: int, xid: int) -> bytes:
     matched, then = match(flow.match), instructions(flow.actions)
     return (
         _pack_addition(
-            _MOD, _FLOW_MOD_SIZE + len(matched) + len(then), xid, flow.cookie, flow.table,
+            _MOD, _FLOW_MOD_SIZE + len(matched) + len(then), xid, cookie, flow.table,
             _timeout(flow) if flow.expires else 0, flow.priority, _ANYWHERE,
         )
         + matched
