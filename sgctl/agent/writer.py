@@ -350,7 +350,8 @@ class Writer:
         opened = self._moves.opened(world, decision, before, held.addresses)
         forget = partial(self._forgetter.forget, switch, self._bridge.zone)
         started = monotonic()
-        switch.apply(todo.adds, todo.deletes, meanwhile=partial(forget, opened, looking=True), early=early)
+        meanwhile = partial(forget, opened, looking=True) if opened else None
+        switch.apply(todo.adds, todo.deletes, meanwhile=meanwhile, early=early)
         done = monotonic()
         self._metrics.applied(todo, done - started, done - noted)
         for cookie, _ in todo.deletes:

@@ -107,7 +107,7 @@ class Switch:
         deletes: Sequence[tuple[int, int]] = (),
         *,
         removals: Sequence[Entry] = (),
-        meanwhile: Callable[[], None] = lambda: None,
+        meanwhile: Callable[[], None] | None = None,
         early: Early | None = None,
     ) -> None:
         """Add or replace flows, then delete all flows of each (cookie, table): atomically, in this order.
@@ -120,7 +120,8 @@ class Switch:
         switch refuses flows like which it has taken before: then the others are in force, and the connection is ended.
         """
         if not adds and not deletes and not removals:
-            meanwhile()
+            if meanwhile is not None:
+                meanwhile()
             return
         early = early or Early(partial(Conversation, self._channel))
         adds = early.rest(adds)
@@ -155,10 +156,11 @@ class Switch:
                 early.discard()
 
     def _change_one(
-        self, talk: Conversation, mods: Iterable[bytes], deadline: float, meanwhile: Callable[[], None]
+        self, talk: Conversation, mods: Iterable[bytes], deadline: float, meanwhile: Callable[[], None] | None
     ) -> None:
         """One change is atomic by itself, and the switch need not be asked twice."""
-        meanwhile()
+        if meanwhile is not None:
+            meanwhile()
         talk.send(*mods, messages.barrier(talk.xid(1)))
         self._answer(talk, 1, deadline)
 
@@ -167,7 +169,7 @@ class Switch:
         talk: Conversation,
         mods: Iterable[bytes],
         deadline: float,
-        meanwhile: Callable[[], None],
+        meanwhile: Callable[[], None] | None,
         impossible: Mapping[Flow, str],
         early: Early,
         *,
@@ -175,18 +177,25 @@ class Switch:
     ) -> None:
         """Make all changes in one ordered atomic bundle; none if the switch refuses any, or one is `impossible`.
 
-        sure: it has taken the like before, so it is not asked first, which saves a turn of its main loop.
+        sure: it has taken the like before, so it is not asked first, which saves a turn of its main loop. With nothing
+        to be done meanwhile all is sent in one piece, which saves another.
         """
         bundle = talk.first if early.bundle is None else early.bundle
         barrier, control = talk.count - 2, talk.count - 1
         opening = () if early.sent else (messages.bundle_control(messages.OPEN, bundle, talk.xid(talk.count - 3)),)
-        talk.stream(chain(
-            opening,
-            (messages.bundle_add(bundle, mod) for mod in mods),
-            () if sure else (messages.barrier(talk.xid(barrier)),),
-        ))  # fmt: skip
+        steps = list[int]()
+
+        def end() -> Iterator[bytes]:
+            steps.append(messages.DISCARD if talk.errors or early.errors() or impossible else messages.COMMIT)
+            yield messages.bundle_control(steps[0], bundle, talk.xid(control))
+
+        at_once = sure and meanwhile is None
+        adds = (messages.bundle_add(bundle, mod) for mod in mods)
+        asking = () if sure else (messages.barrier(talk.xid(barrier)),)
+        talk.stream(chain(opening, adds, asking, end() if at_once else ()))
         try:
-            meanwhile()
+            if meanwhile is not None:
+                meanwhile()
         except SwitchError:
             if not early.sent:
                 with suppress(SwitchGone):
@@ -195,11 +204,11 @@ class Switch:
         if not sure:
             # A bundle with a refused message would commit the others: look before.
             self._answer(talk, barrier, deadline)
-        step = messages.DISCARD if talk.errors or early.errors() or impossible else messages.COMMIT
-        talk.send(messages.bundle_control(step, bundle, talk.xid(control)))
+        if not at_once:
+            talk.stream(end())
         early.end()
         talk.answer(control, deadline)
-        if step == messages.COMMIT and talk.errors and control not in talk.errors:
+        if steps == [messages.COMMIT] and talk.errors and control not in talk.errors:
             self.close()
             raise SwitchGone(f"the switch has taken only a part of a change: {_texts(talk)}")
 

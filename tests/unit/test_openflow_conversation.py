@@ -8,7 +8,8 @@ from struct import pack, unpack_from
 
 import pytest
 
-from flows.flow import Flow, Match, Output
+from flows.fields import SRC_PORT
+from flows.flow import Flow, Load, Match, Output
 from sgctl.openflow import encode, messages
 from sgctl.openflow.errors import Refused, SwitchError, SwitchGone
 from sgctl.openflow.switch import Switch
@@ -28,6 +29,7 @@ class Wire:
     def __init__(self, *, first: int = 100) -> None:
         self.next = first
         self.sent: list[tuple[int, int]] = []
+        self.pieces = 0
         self.steps: list[int] = []
         self.closed = False
         self.up = True
@@ -39,6 +41,7 @@ class Wire:
         return first
 
     def send(self, data: bytes) -> bool:
+        self.pieces += 1
         while self.up and data:
             _version, kind, size, xid = unpack_from("!BBHI", data)
             self.sent.append((kind, xid))
@@ -147,6 +150,27 @@ def test_what_was_taken_before_is_not_asked_about_again() -> None:
     assert kinds(wire) == [messages.BUNDLE_CONTROL, *[messages.BUNDLE_ADD] * 3, messages.BUNDLE_CONTROL]
     wire.switch.apply([OTHER, DROP, Flow(3, 2, Match(), ())])
     assert kinds(wire).count(messages.BARRIER_REQUEST) == 1
+
+
+def test_what_was_taken_before_is_sent_in_one_piece() -> None:
+    wire = Wire()
+    wire.switch.apply([DROP, OTHER])
+    wire.pieces = 0
+    wire.switch.apply([OTHER, DROP], [(5, 1)])
+    assert wire.pieces == 1
+    wire.sent.clear()
+    wire.switch.apply([OTHER, DROP], meanwhile=lambda: wire.switch.flush_conntrack(1, src="10.1.0.11"))
+    assert kinds(wire)[-2:] == [messages.BARRIER_REQUEST, messages.BUNDLE_CONTROL]
+
+
+def test_what_cannot_be_expressed_discards_what_is_sent_in_one_piece() -> None:
+    wire, bad = Wire(), Flow(1, 2, Match(), (Load(SRC_PORT, 1 << 70),))
+    wire.switch.apply([Flow(1, 2, Match(), (Load(SRC_PORT, 5),)), DROP])
+    wire.pieces, wire.steps = 0, []
+    with pytest.raises(Refused, match="cannot be expressed"):
+        wire.switch.apply([bad, DROP])
+    assert wire.pieces == 1
+    assert wire.steps == [messages.OPEN, messages.DISCARD]
 
 
 @pytest.mark.parametrize("by", ["a refusal", "what cannot be expressed"])
