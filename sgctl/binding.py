@@ -13,7 +13,6 @@ that a second, mistaken port cannot stop the one that works.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -79,8 +78,8 @@ class Binder:
         self._order: list[tuple[str, str]] = []
         self._ranked: list[_Ranked] = []
         self._resting: dict[str, set[str]] = {}
-        self._claims: Counter[str] = Counter()
-        self._shares: Counter[str] = Counter()
+        self._claims: dict[str, int] = {}
+        self._shares: dict[str, int] = {}
         self._contested = 0
 
     def bind(self, world: World) -> tuple[Bound, ...]:
@@ -132,14 +131,15 @@ class Binder:
         for counts, names in ((self._claims, ranked.claims), (self._shares, ranked.shares)):
             for name in names:
                 self._contested -= self._is_contested(name)
-                counts[name] += by
-                self._contested += self._is_contested(name)
-                if not counts[name]:
+                if number := counts.get(name, 0) + by:
+                    counts[name] = number
+                else:
                     del counts[name]
+                self._contested += self._is_contested(name)
 
     def _is_contested(self, name: str) -> bool:
-        claims = self._claims[name]
-        return claims > 1 or (claims == 1 and self._shares[name] > 0)
+        claims = self._claims.get(name, 0)
+        return claims > 1 or (claims == 1 and name in self._shares)
 
 
 def _grounds(bound: Bound) -> set[str]:
