@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
 from operator import itemgetter, xor
 from random import Random
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from flows import text
 from flows.flow import Flow, cast, digest_of
@@ -35,6 +35,7 @@ _SHAPES = 256
 _PORTS, _MACS, _NAMES = range(1, 0xFF00), range(1 << 48), range(1 << 32)
 _NUMBER = re.compile(r"(0x[0-9a-f]+|\d+)")
 
+T = TypeVar("T")
 Shape: TypeAlias = tuple[object, ...]
 Numbers: TypeAlias = tuple[int, ...]
 Piece: TypeAlias = "tuple[str, str, int]"
@@ -152,23 +153,26 @@ def _lowest(number: int) -> int:
     return (number & -number).bit_length()
 
 
-@dataclass(frozen=True, slots=True)
 class Whole:
-    """A unit that was cast: how it differs from the mould's first one, and where its flows come from."""
+    """A unit that was cast, and how it differs from the mould's first one."""
 
-    unit: Unit
-    bridge: Bridge
-    differences: Numbers
+    __slots__ = ("_bridge", "_flows", "_unit", "differences")
+
+    def __init__(self, unit: Unit, bridge: Bridge, differences: Numbers) -> None:
+        self._unit, self._bridge, self.differences = unit, bridge, differences
+        self._flows: tuple[Flow, ...] | None = None
 
     def flows(self) -> tuple[Flow, ...]:
-        """All of its flows, from the pipeline."""
-        return build(self.unit, self.bridge)
+        """All of its flows, from the pipeline, for those who want to see what they say."""
+        if self._flows is None:
+            self._flows = build(self._unit, self._bridge)
+        return self._flows
 
 
 class Part:
     """One flow of a mould."""
 
-    __slots__ = ("_differences", "_known", "_like", "form", "note", "numbers", "place", "priority", "table")
+    __slots__ = ("_common", "_differences", "_known", "_like", "form", "note", "numbers", "place", "priority", "table")
 
     def __init__(self, place: int, like: tuple[Flow, ...], differences: Sequence[Numbers]) -> None:
         first = like[0]
@@ -177,6 +181,7 @@ class Part:
             raise Unlike
         self._like, self._differences = like, differences
         self._known: dict[Callable[[Flow], int], Places | None] = {}
+        self._common: dict[Callable[[Flow], object], object] = {}
         self.form, self.numbers = _form(like, differences)
 
     def number(self, say: Callable[[Flow], int], whole: Whole) -> int | None:
@@ -186,6 +191,13 @@ class Part:
         except KeyError:
             places = self._known[say] = self._learn(say)
         return None if places is None else places.of(whole.differences)
+
+    def common(self, say: Callable[[Flow], T]) -> T | None:
+        """What `say` says of all such flows; None if that is not the same of all examples."""
+        if say not in self._common:
+            first, *others = map(say, self._like)
+            self._common[say] = first if all(one == first for one in others) else None
+        return self._common[say]  # type: ignore[return-value]
 
     def _learn(self, say: Callable[[Flow], int]) -> Places | None:
         try:

@@ -36,15 +36,20 @@ class Taken:
             return
         if len(self._shapes) > _MOST:
             self._shapes.clear()
-        self._shapes.update(map(shape, flows))
+        self._shapes.update(filter(None, map(shape, flows)))
 
     def covers(self, flows: Sequence[Flow]) -> bool:
         """Whether like of all of these were taken before."""
         return len(flows) <= MANY and self._shapes.issuperset(map(shape, flows))
 
 
-def shape(flow: Flow) -> Shape:
-    """All of a flow that decides whether a switch takes it."""
+def shape(flow: Flow) -> Shape | None:
+    """All of a flow that decides whether a switch takes it; None of one that was cast, if others of its mould differ
+    in that: nobody need look at it only to find that it is new."""
+    return _shape(flow) if flow.mould is None else flow.mould[0].common(_shape)
+
+
+def _shape(flow: Flow) -> Shape:
     terms = tuple((one.field, one.mask, one.value if one.field in _DECISIVE else None) for one in flow.match.terms)
     return (flow.table, terms, tuple(_kinds(flow.actions)))
 

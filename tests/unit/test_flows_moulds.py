@@ -99,6 +99,25 @@ def test_ordinary_ports_are_cast(places: list[tuple[int, int]]) -> None:
         assert all_cast([port(at, places, PODS[1]) for at in range(1, ENOUGH + 4)], bridge)
 
 
+def test_the_pipeline_is_asked_once_and_only_by_who_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Unit] = []
+
+    def ask(unit: Unit, bridge: Bridge, scope: int = 0) -> tuple[Flow, ...]:
+        asked.append(unit)
+        return build(unit, bridge, scope)
+
+    monkeypatch.setattr("flows.moulds.build", ask)
+    ports = [port(at, [(0, 5)], PODS[1]) for at in range(1, ENOUGH + 4)]
+    (_, flows), *_ = cast(ports, BRIDGES[3])
+    asked.clear()
+    assert [encode.flow_mod(flow, 7) for flow in flows]
+    asked.clear()  # The examples may have been looked at.
+    assert [encode.flow_mod(flow, flow.table) for flow in flows]
+    assert not asked
+    assert all(str(flow) and flow.digest() for flow in flows)
+    assert asked == [ports[ENOUGH]]
+
+
 @pytest.mark.parametrize("allowed", PROMISES, ids=["own", "network", "shared", "nested", "virtual"])
 def test_ports_with_promises_are_what_they_are(allowed: tuple[Allowed, ...]) -> None:
     for bridge in BRIDGES[2:4]:

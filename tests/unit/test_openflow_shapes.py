@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 import pytest
 
 from flows import fields as f
 from flows.fields import Term
 from flows.flow import Action, Flow, Goto, Load, Match, Meter
+from flows.inputs import Bridge, Limit, Limits, Port, Segment
+from flows.moulds import ENOUGH, Moulds
+from flows.pipeline import build
 from sgctl.openflow.shapes import MANY, Taken, shape
 
 TCP = (f.ETH_TYPE.eq(0x0800), f.IP_PROTO.eq(6))
@@ -47,6 +52,23 @@ def test_values_that_decide_nothing_make_no_difference(one: Flow, other: Flow) -
 )
 def test_all_else_does(one: Flow, other: Flow) -> None:
     assert shape(one) != shape(other)
+
+
+def test_what_was_cast_is_judged_by_its_mould() -> None:
+    """Flows with meters of their own are like no others; nobody has looked at any."""
+    bridge = Bridge((9,), 1, Limits(fragments=Limit(10, 20)))
+    pod, moulds = Segment(), Moulds(bridge)
+    ports = [Port(f"nic{n}", n, 0x020000000000 + n, (IPv4Address(n),), 1, pod) for n in range(1, ENOUGH + 4)]
+    *_, before, one = [moulds.build(port, 1 << 60) for port in ports]
+    wanted = build(ports[-1], bridge, 1 << 60)
+    assert [shape(flow) for flow in one] == [
+        None if flow.actions and isinstance(flow.actions[0], Meter) else shape(flow) for flow in wanted
+    ]
+    assert None in map(shape, one)
+    taken = Taken()
+    taken.note(before)
+    assert not taken.covers(one)
+    assert taken.covers([flow for flow in one if shape(flow)])
 
 
 def test_only_small_changes_are_remembered() -> None:
