@@ -40,10 +40,15 @@ class Renewals:
         return decision.plus([Renewal(part, turn) for part, turn in self._turns.items()], {})
 
     def advance(self, todo: Plan) -> bool:
-        """Have each part that a plan changes take its next turn; false if there is none."""
+        """Have each part that a plan changes take its next turn; false if there is none.
+
+        Gates that the plan brings, to a switch that has none, are new by themselves.
+        """
         if not self.userspace:
             return False
-        touched = PARTS if self._suspects else tuple(_touched(todo))
+        new = {flow.owner for flow in todo.adds}
+        changed = PARTS if self._suspects else tuple(_touched(todo))
+        touched = [part for part in changed if Renewal(part, 0).owner not in new]
         for part in touched:
             self._turns[part] = (self._turns[part] + 1) % TURNS
         self._suspects = False

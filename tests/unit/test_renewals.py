@@ -114,6 +114,13 @@ def test_it_goes_on_where_the_switch_is() -> None:
     assert desired(fresh).keys() == desired(userspace()).keys()
 
 
+def test_gates_that_are_new_need_no_turn() -> None:
+    renewals = userspace()
+    first = desired(renewals)
+    assert not renewals.advance(Plan(adds=tuple(first.values())))
+    assert desired(renewals) == first
+
+
 def test_what_somebody_else_has_changed_turns_all_parts_once() -> None:
     renewals = userspace()
     before = desired(renewals)
