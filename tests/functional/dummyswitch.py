@@ -30,6 +30,8 @@ BRIDGE = "br0"
 PREFIXES = {table.id: table.prefixes for table in TABLES if table.prefixes}
 """As the agent sets them."""
 _PATIENCE = 10.0
+_IDLE = 600_000
+"""Milliseconds that decisions stay cached, however long a slow machine takes for many packets."""
 _JSON = json.JSONDecoder()
 #: So many commands the main loop answers before it takes one frame from each port.
 _COMMANDS_PER_ROUND = 10
@@ -106,7 +108,8 @@ class DummySwitch:
             self._stack = stack.pop_all()
 
     def _add_bridge(self) -> None:
-        add = ["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=dummy", "fail-mode=secure"]
+        add = ["set", "Open_vSwitch", ".", f"other_config:max-idle={_IDLE}"]
+        add += ["--", "add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=dummy", "fail-mode=secure"]
         for port in self.ports:
             add += ["--", "add-port", BRIDGE, f"p{port}", "--", "set", "interface", f"p{port}", "type=dummy"]
             add += [f"ofport_request={port}", f"options:tx_pcap={self._pcap(port)}"]
