@@ -10,7 +10,7 @@ no flow matches is dropped.  `flows.lint` holds built flows against it.  Packets
                 └ an uplink ───▶ WIRE_GUARD ───┘
     (RESUMED_SENDER ─▶ RESUMED_RECEIVER ─▶ RESUMED ─▶)
     STATE ─▶ EGRESS_PEER ─▶ EGRESS_RULES (─▶ EGRESS_BUNDLES) ─▶
-             INGRESS_PEER ─▶ INGRESS_RULES (─▶ INGRESS_BUNDLES) ─▶ COMMIT ⟲ OUTPUT
+             INGRESS_PEER (─▶ DHCP_GUARD) ─▶ INGRESS_RULES (─▶ INGRESS_BUNDLES) ─▶ COMMIT ⟲ OUTPUT
 """
 
 from __future__ import annotations
@@ -284,10 +284,11 @@ RELATED = _table(
 EGRESS_PEER = _table(
     140,
     "EGRESS_PEER",
-    "Which groups that egress rules name does the destination belong to?",
+    "Which groups that egress rules name does the destination belong to? Who has no egress rules skips them.",
     match=(f.PKT_MARK, f.ETH_TYPE, f.IPV4_DST, f.IPV6_DST),
+    reads=(f.EGRESS_POLICY,),
     writes=(f.EGRESS_IDENTITY,),
-    to=("EGRESS_RULES",),
+    to=("EGRESS_RULES", "INGRESS_PEER"),
     miss="protocol without peers",
 )
 EGRESS_RULES = _table(
@@ -313,12 +314,21 @@ EGRESS_BUNDLES = _table(
 INGRESS_PEER = _table(
     160,
     "INGRESS_PEER",
-    "Which groups that ingress rules name does the source belong to? What leaves the hypervisor skips the rules.",
-    match=(f.PKT_MARK, f.ETH_TYPE, f.IPV4_SRC, f.IPV6_SRC),
-    reads=(f.DST_LOCAL, f.RECEIVER_RESUMES),
+    "Which groups that ingress rules name does the source belong to? What leaves skips the rules, DHCP is guarded.",
+    match=(f.PKT_MARK, f.ETH_TYPE, f.IP_PROTO, f.IPV4_SRC, f.IPV6_SRC, f.UDP_DST),
+    reads=(f.SRC_LOCAL, f.DST_LOCAL, f.RECEIVER_RESUMES),
     writes=(f.INGRESS_IDENTITY,),
-    to=("INGRESS_RULES", "COMMIT"),
+    to=("DHCP_GUARD", "INGRESS_RULES", "COMMIT"),
     miss="protocol without peers",
+)
+DHCP_GUARD = _table(
+    165,
+    "DHCP_GUARD",
+    "Is this DHCP with one of the servers of the sender's pod?",
+    match=(f.ETH_TYPE, f.IP_PROTO, f.IPV4_DST, f.IPV6_DST, f.UDP_SRC, f.UDP_DST),
+    reads=(f.DST_LOCAL, f.SRC_POD),
+    to=("COMMIT",),
+    miss="DHCP other than to the pod's servers",
 )
 INGRESS_RULES = _table(
     170,
@@ -366,8 +376,8 @@ OUTPUT = _table(
 TABLES: tuple[Table, ...] = (
     CLASSIFIER, SOURCE_GUARD, NESTED_GUARD, VIRTUAL_GUARD, WIRE_GUARD, LOCATE, HOLDER, VIRTUAL, SERVICES, ND_GUARD,
     NEIGHBOUR, AUDIENCE, FANOUT, DHCP_WAITING, DELIVER, DESTINATION, CONNTRACK, RESUMED_SENDER, RESUMED_RECEIVER,
-    RESUMED, STATE, RELATED, EGRESS_PEER, EGRESS_RULES, EGRESS_BUNDLES, INGRESS_PEER, INGRESS_RULES, INGRESS_BUNDLES,
-    COMMIT, OUTPUT,
+    RESUMED, STATE, RELATED, EGRESS_PEER, EGRESS_RULES, EGRESS_BUNDLES, INGRESS_PEER, DHCP_GUARD, INGRESS_RULES,
+    INGRESS_BUNDLES, COMMIT, OUTPUT,
 )  # fmt: skip
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
 BY_ID: dict[int, Table] = {table.id: table for table in TABLES}

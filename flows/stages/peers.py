@@ -20,9 +20,9 @@ from flows.terms import FAMILY, FOR_VM, FOR_WIRE, IPV4, IPV6, destination, rank,
 
 def bridge_flows(_: Bridge) -> Iterator[Flow]:
     """Strangers, and what leaves the hypervisor: its receiver's rules are another hypervisor's business."""
-    yield go(INGRESS_PEER, Band.FIRST, "let out", FOR_WIRE, to=COMMIT)
+    yield go(INGRESS_PEER, Band.EXCEPT, "let out", FOR_WIRE, to=COMMIT)
     brought = (FOR_VM, f.RECEIVER_RESUMES.eq(1))
-    yield go(INGRESS_PEER, Band.FIRST, "its receiver has accepted it", brought, to=COMMIT)
+    yield go(INGRESS_PEER, Band.EXCEPT, "its receiver has accepted it", brought, to=COMMIT)
     for family in (IPV4, IPV6):
         yield go(EGRESS_PEER, Band.OTHERWISE, "no group that rules name", family, to=EGRESS_RULES)
         yield go(INGRESS_PEER, Band.OTHERWISE, "no group that rules name", family, to=INGRESS_RULES)

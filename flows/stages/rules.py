@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """EGRESS_RULES and INGRESS_RULES: do the groups of the VM let this new connection pass?
 
-Everything that no rule allows is refused. Above the rules stand DHCP and DNS, which always reach the pod's servers
-and nobody else; a VM is never a DHCP server.
+Everything that no rule allows is refused. Above the rules stand DHCP and DNS, which always reach the pod's servers;
+DHCP reaches nobody else, and a VM is never a DHCP server.  That is seen to behind the egress rules, in DHCP_GUARD: a
+switch then looks at ports only in what a policy lets out.  One without egress rules passes them by, in EGRESS_PEER, and
+its destinations are not looked at.  Where both are, the lengths of their prefixes multiply, and with them the masks of
+cached flows.
 
 Rules only allow, so it does not matter for the verdict which of several matching rules wins; but the winner is
 remembered in ct_label. So the most exact one wins: first by its peer, then by its service; of equal ones that with
@@ -33,7 +36,9 @@ from flows.make import drop, go
 from flows.ports import PORT_MAX, masks
 from flows.tables import (
     COMMIT,
+    DHCP_GUARD,
     EGRESS_BUNDLES,
+    EGRESS_PEER,
     EGRESS_RULES,
     INGRESS_BUNDLES,
     INGRESS_PEER,
@@ -42,6 +47,8 @@ from flows.tables import (
 )
 from flows.terms import (
     FAMILY,
+    FOR_WIRE,
+    FROM_VM,
     FROM_WIRE,
     ICMP_PROTO,
     ICMPV6_PROTO,
@@ -104,7 +111,7 @@ def bridge_flows(_: Bridge) -> Iterator[Flow]:
     for version, ports in _DHCP_PORTS.items():
         for port in ports:
             dhcp = (*_UDP[version], f.UDP_DST.eq(port))
-            yield drop(EGRESS_RULES, Band.REFUSE, "DHCP other than to the pod's servers", dhcp)
+            yield go(INGRESS_PEER, Band.FIRST, "DHCP of a VM", FROM_VM, dhcp, to=DHCP_GUARD)
             yield drop(INGRESS_RULES, Band.REFUSE, "DHCP other than from the pod's servers", dhcp)
 
 
@@ -113,7 +120,9 @@ def pod_flows(pod: Segment) -> Iterator[Flow]:
     for server in _routable(pod.dhcp):
         server_port, client_port = _DHCP_PORTS[server.version]
         asks = (*_UDP[server.version], f.UDP_SRC.eq(client_port), f.UDP_DST.eq(server_port))
-        yield _pass(_EGRESS, "DHCP to the pod's server", f.SRC_POD.eq(pod.number), asks, destination(server))
+        to_it = (f.SRC_POD.eq(pod.number), asks, destination(server))
+        yield _pass(_EGRESS, "DHCP to the pod's server", to_it)
+        yield go(DHCP_GUARD, Band.ALLOW, "DHCP to the pod's server", to_it, FOR_WIRE, to=COMMIT)
         answers = (*_UDP[server.version], f.UDP_SRC.eq(server_port), f.UDP_DST.eq(client_port), FROM_WIRE)
         yield _pass(_INGRESS, "DHCP from the pod's server", f.DST_POD.eq(pod.number), answers, source(server))
     for resolver in _routable(pod.dns):
@@ -137,7 +146,7 @@ def policy_flows(policy: Policy) -> Iterator[Flow]:
     """The rules of a set of groups."""
     if policy.egress_open:
         everything = f.EGRESS_POLICY.eq(policy.number)
-        yield go(EGRESS_RULES, Band.OTHERWISE, "no egress rules: everything", everything, to=INGRESS_PEER)
+        yield go(EGRESS_PEER, Band.EXCEPT, "no egress rules: everything", everything, to=INGRESS_PEER)
     yield from _rules(_EGRESS, policy.number, policy.egress)
     yield from _rules(_INGRESS, policy.number, policy.ingress)
 

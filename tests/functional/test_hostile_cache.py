@@ -17,12 +17,16 @@ from ipaddress import ip_address
 import pytest
 
 from flows import frames
+from flows.flow import Flow
+from flows.inputs import Policy, Rule, Service
 from flows.packet import End, Packet
 from flows.trace import Switch
 from tests.functional.dummyswitch import DummySwitch, sent_by, sent_in
 from tests.functional.test_trace_pipeline import FLOWS, IN_PORTS, connection, service, way_in
 from tests.unit.flow_cast import (
     ROUTER_MAC,
+    caged,
+    caged6,
     client,
     client6,
     dhcp,
@@ -35,7 +39,7 @@ from tests.unit.flow_cast import (
     server,
     server6,
 )
-from tests.unit.flow_world import CLIENT, SERVER, VRRP4, VRRP6
+from tests.unit.flow_world import CAGED, CLIENT, LOCKED, SERVER, TCP, UDP, UNITS, VRRP4, VRRP6, flows_of, rule
 
 ETHERNET, IPV4, IPV6, ICMPV6, ND_TARGET = 14, 0x0800, 0x86DD, 58, 62
 CRAFTED = 1500
@@ -161,12 +165,14 @@ def _crafted6(rng: random.Random) -> bytes:
     return struct.pack("!H", IPV6) + head + near.packed + far + payload
 
 
-def looked_at(real: DummySwitch, packets: Iterable[Packet]) -> set[str]:
-    """The ways in which the switch has looked at what the client sends."""
-    real.load(FLOWS)
+def looked_at(
+    real: DummySwitch, packets: Iterable[Packet], *, flows: Iterable[Flow] = FLOWS, port: int = CLIENT.number
+) -> set[str]:
+    """The ways in which the switch has looked at what a VM sends."""
+    real.load(flows)
     real.control("revalidator/purge")
     for number, packet in enumerate(packets, 1):
-        real.receive(packet.frame, CLIENT.number)
+        real.receive(packet.frame, port)
         if number % QUEUE == 0:
             real.sent()
     real.sent()
@@ -199,10 +205,9 @@ def test_a_guest_that_knows_all_prefixes_makes_a_few_ways_for_each_length(real: 
     assert lengths // 4 < len(seen) <= lengths * PER_LENGTH[version], len(seen)
 
 
-def products(version: int) -> Iterator[Packet]:
+def products(version: int, near: End) -> Iterator[Packet]:
     """To addresses and ports that both have ever more bits in common with those that the switch has flows about."""
-    near, known = (client, nagios) if version == 4 else (client6, nagios6)
-    port = max(_DHCP_PORTS[version])
+    known, port = (nagios, nagios6)[version == 6], max(_DHCP_PORTS[version])
     for bit in range(known.ip.max_prefixlen):
         far = End(ROUTER_MAC, ip_address(int(known.ip) ^ 1 << bit))
         for one in range(PORT_BITS):
@@ -210,10 +215,38 @@ def products(version: int) -> Iterator[Packet]:
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_prefixes_of_ports_multiply_with_those_of_addresses_and_with_nothing_else(
-    real: DummySwitch, version: int
-) -> None:
+def test_prefixes_of_ports_do_not_multiply_with_those_of_addresses(real: DummySwitch, version: int) -> None:
+    """Without egress rules, addresses are not looked at where ports are."""
+    seen = looked_at(real, products(version, (client, client6)[version == 6]))
+    assert PORT_BITS < len(seen) <= _most(version), len(seen)
+
+
+def _most(version: int) -> int:
+    """As many ways as there are lengths of addresses and, before and after conntrack, of ports."""
+    return KNOWN[version][0].ip.max_prefixlen + 2 * PORT_BITS
+
+
+def caged_by(*rules: Rule) -> tuple[Flow, ...]:
+    """The bridge, where the groups of the one with egress rules have these."""
+    policy = Policy(LOCKED, egress_open=False, egress=rules)
+    return flows_of(policy if isinstance(unit, Policy) and unit.number == LOCKED else unit for unit in UNITS)
+
+
+TO_GROUP = (rule(9, Service(UDP, 600, 600), None, 7), rule(8, Service(TCP, 547, 547), None, 7))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("rules", [(), TO_GROUP], ids=["nothing", "to a group"])
+def test_nor_where_all_rules_name_groups(real: DummySwitch, version: int, rules: tuple[Rule, ...]) -> None:
+    """Ports are looked at only where the address is one of a group, DHCP's only where a rule lets the packet out."""
+    packets = products(version, (caged, caged6)[version == 6])
+    seen = looked_at(real, packets, flows=caged_by(*rules), port=CAGED.number)
+    assert PORT_BITS < len(seen) <= _most(version), len(seen)
+
+
+def test_rules_for_ports_of_everybody_multiply_them_and_nothing_else(real: DummySwitch) -> None:
     """So many ways make each packet of this one VM dear (`tests/bench/kinds.py`); those of others have caches apart."""
-    lengths = KNOWN[version][0].ip.max_prefixlen
-    seen = looked_at(real, products(version))
-    assert lengths * PER_LENGTH[version] < len(seen) <= lengths * (PORT_BITS + PER_LENGTH[version]), len(seen)
+    flows = caged_by(*TO_GROUP, rule(7, Service(UDP, 600, 700), "::/0"))
+    seen = looked_at(real, products(6, caged6), flows=flows, port=CAGED.number)
+    lengths = caged6.ip.max_prefixlen
+    assert lengths * PER_LENGTH[6] < len(seen) <= lengths * (PORT_BITS + PER_LENGTH[6]), len(seen)

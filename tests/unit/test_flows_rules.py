@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
@@ -14,10 +15,25 @@ from flows.flow import Flow, Load
 from flows.inputs import Bridge, Policy, Rule, Service
 from flows.packet import End, Packet
 from flows.pipeline import build
-from flows.tables import EGRESS_RULES, INGRESS_RULES
+from flows.tables import EGRESS_PEER, EGRESS_RULES, INGRESS_RULES
 from flows.trace import Switch
-from tests.unit.flow_cast import S, U, server, server6, stranger, stranger6
-from tests.unit.flow_world import UNITS, WEB, flows_of, rule
+from tests.unit.flow_cast import (
+    C,
+    S,
+    U,
+    behind,
+    client,
+    client6,
+    dhcp,
+    dhcp6,
+    nagios,
+    nagios6,
+    server,
+    server6,
+    stranger,
+    stranger6,
+)
+from tests.unit.flow_world import OPEN, SERVER, UNITS, WEB, flows_of, rule
 
 BRIDGE = Bridge(uplinks=(1,))
 REG_POLICY, REG_PEER = "reg3=0x1", "reg5=0x7"
@@ -104,7 +120,7 @@ def test_the_most_exact_rule_wins() -> None:
 
 def test_open_egress_is_one_flow() -> None:
     (flow,) = build(Policy(1, egress_open=True), BRIDGE)
-    assert (flow.table, str(flow.match)) == (EGRESS_RULES.id, "reg2=0x1")
+    assert (flow.table, str(flow.match)) == (EGRESS_PEER.id, "reg2=0x1")
 
 
 def test_egress_looks_at_the_destination() -> None:
@@ -156,3 +172,27 @@ def test_no_rule_lets_dhcp_in(a: End, b: End, ports: tuple[int, int]) -> None:
     switch = Switch(flows_of([policies.get(unit.owner, unit) for unit in UNITS]))
     assert switch.walk(Packet.udp(a, b, 69), U).outputs == (S,)
     assert [switch.walk(Packet.udp(a, b, port), U).outputs for port in ports] == [(), ()]
+
+
+EVERYTHING = (rule(1, Service(), "0.0.0.0/0"), rule(2, Service(), "::/0"), rule(3, Service(), None, 7))
+
+
+@pytest.mark.parametrize("policy", [Policy(OPEN, egress_open=True), Policy(OPEN, egress_open=False, egress=EVERYTHING)])
+@pytest.mark.parametrize("version", [4, 6])
+def test_no_rule_lets_dhcp_out(policy: Policy, version: int) -> None:
+    """But to the pod's servers: neither to others outside, nor to a VM that has a server's address."""
+    near, far, near_by, asked = (
+        (client, nagios, server, dhcp) if version == 4 else (client6, nagios6, server6, dhcp6)
+    )
+    asks, answers = (67, 68) if version == 4 else (547, 546)
+    usurper = replace(SERVER, addresses=(*SERVER.addresses, asked.ip))
+    units = {one.owner: one for one in (policy, usurper)}
+    switch = Switch(flows_of([units.get(unit.owner, unit) for unit in UNITS]))
+
+    def reached(to: End, port: int, *, source: int = answers) -> tuple[int, ...]:
+        return switch.walk(Packet.udp(near, to, port, sport=source), C).outputs
+
+    assert reached(far, 69) == reached(asked, asks) == (U,)
+    for to in (far, near_by, behind(SERVER.mac, asked)):
+        assert [reached(to, port, source=source) for port in (asks, answers) for source in (asks, answers)] == [()] * 4
+    assert [reached(asked, asks, source=asks), reached(asked, answers)] == [(), ()]
