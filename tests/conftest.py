@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of all tests."""
 
+import os
+import sys
+
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+# What the many processes of the tests import is compiled once, not by each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # How fast an example runs says more about the machine than about the code: speed is for tests/bench.
 settings.register_profile("sgctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
