@@ -216,10 +216,9 @@ class Cloud:
         for vm in asking:
             vm.start_dhcp()
         for vm in asking:
-            vm.finish_dhcp()
-        for vm in asking:
             vm.start_dhcp6()
         for vm in asking:
+            vm.finish_dhcp()
             vm.finish_dhcp6()
             vm.wait_for_gateway6()
         self.machines |= {machine.vm.name: machine for machine in machines}
