@@ -73,9 +73,9 @@ def test_no_packet_looks_up_more() -> None:
 
 def longest_way(names: Iterable[str]) -> int:
     """The most tables that a packet of these cases meets."""
-    longest = 0
+    longest, flows = 0, flows_of()
     for case in (CASES[name] for name in names):
-        switch = Switch(flows_of())
+        switch = Switch(flows)
         for hop in case:
             # A fan-out visits its parts one after the other, of which only those with ports count here.
             walks = (switch.walk(piece, hop.port) for piece in hop.pieces)
