@@ -13,6 +13,8 @@ from tests.functional.promised import BOTH
 ROUTERS = {4: 51, 6: 52}
 """The VRIDs."""
 VIRTUAL_MACS = {4: f"00:00:5e:00:01:{ROUTERS[4]:02x}", 6: f"00:00:5e:00:02:{ROUTERS[6]:02x}"}
+INTERVAL = 0.5
+"""Seconds between two advertisements; who has missed three of them takes over. Usually it is a second."""
 INSTANCE = """
 vrrp_instance v{version} {{
     state BACKUP
@@ -20,7 +22,7 @@ vrrp_instance v{version} {{
     virtual_router_id {router}
     priority {priority}
     version 3
-    advert_int 1
+    advert_int {interval}
     {how}
     virtual_ipaddress {{
         {address}/{length}
@@ -100,14 +102,14 @@ def by_unicast(own: Machine, peer: Machine, priority: int, more: str = "") -> st
     )
 
 
-def with_virtual_macs(priority: int, device: str = "eth0") -> str:
+def with_virtual_macs(priority: int, device: str = "eth0", *, interval: float = INTERVAL) -> str:
     """Any number of nodes, by multicast; who has the addresses has them with the virtual MACs."""
-    return "".join(_instance(version, priority, "use_vmac", device) for version in BOTH)
+    return "".join(_instance(version, priority, "use_vmac", device, interval) for version in BOTH)
 
 
-def _instance(version: int, priority: int, how: str, device: str = "eth0") -> str:
+def _instance(version: int, priority: int, how: str, device: str = "eth0", interval: float = INTERVAL) -> str:
     """The part of a configuration that is about one address family."""
     return INSTANCE.format(
         version=version, router=ROUTERS[version], priority=priority, how=how, device=device,
-        address=CLUSTER[version], length=LENGTH[version],
+        address=CLUSTER[version], length=LENGTH[version], interval=interval,
     )  # fmt: skip

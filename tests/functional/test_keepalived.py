@@ -17,8 +17,8 @@ from tests.functional.cluster import CLUSTER, Promises
 from tests.functional.keepalived import Keepalived, by_unicast
 from tests.functional.promised import BOTH, allow, boot, check_recompute, goes_on, two_hypervisors
 
-SECONDS = 5.0
-"""Within which clients go on: three advertisements, a second each, must have been missed first."""
+SECONDS = 4.0
+"""Within which clients go on: three advertisements must have been missed first."""
 PRIORITY = {"node1": 200, "node2": 100}
 
 

@@ -15,6 +15,8 @@ from tests.functional.test_promise_migration import Wanderer
 
 pytestmark = pytest.mark.usefixtures("in_force")
 SECONDS = 5.0
+INTERVAL = 1.0
+"""Seconds between two advertisements: no move may take so long that the backup believes the master dead."""
 CLIENTS = ("client1", "client2")
 
 
@@ -51,8 +53,8 @@ def test_it_moves_with_its_vm(cloud: Cloud, promises: Promises) -> None:
     mover.vm.exec("sysctl", "-qw", "net.ipv4.conf.guest0.arp_announce=2")
     promises.share(mover.machine, cloud.machines["backup"], macs=VIRTUAL_MACS)
     daemons = [
-        Keepalived(mover.machine, with_virtual_macs(200, "guest0")),
-        Keepalived(cloud.machines["backup"], with_virtual_macs(100)),
+        Keepalived(mover.machine, with_virtual_macs(200, "guest0", interval=INTERVAL)),
+        Keepalived(cloud.machines["backup"], with_virtual_macs(100, interval=INTERVAL)),
     ]
     for one in daemons:
         one.start()
