@@ -215,7 +215,6 @@ class Cloud:
         asking = [machine.vm for machine in machines if not machine.order.addresses]
         for vm in asking:
             vm.start_dhcp()
-        for vm in asking:
             vm.start_dhcp6()
         for vm in asking:
             vm.finish_dhcp()

@@ -47,8 +47,7 @@ class Renewals:
         if not self.userspace:
             return False
         new = {flow.owner for flow in todo.adds}
-        changed = PARTS if self._suspects else tuple(_touched(todo))
-        touched = [part for part in changed if Renewal(part, 0).owner not in new]
+        touched = PARTS if self._suspects else [one for one in _touched(todo) if Renewal(one, 0).owner not in new]
         for part in touched:
             self._turns[part] = (self._turns[part] + 1) % TURNS
         self._suspects = False

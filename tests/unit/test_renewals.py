@@ -41,7 +41,7 @@ def test_packets_only_get_into_a_part_by_its_gates(part: Part) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
-def test_no_turn_looks_at_no_more_than_another(part: Part) -> None:
+def test_each_turn_looks_at_more_than_any_other(part: Part) -> None:
     for one, other in permutations(range(TURNS), 2):
         assert Renewal(part, one).bits & ~Renewal(part, other).bits
 
@@ -128,6 +128,15 @@ def test_what_somebody_else_has_changed_turns_all_parts_once() -> None:
     assert renewals.advance(Plan())
     assert turned(before, desired(renewals)) == {f"renewal/{part.name}" for part in PARTS}
     assert not renewals.advance(Plan())
+
+
+def test_gates_that_somebody_has_removed_are_not_put_back_as_they_were() -> None:
+    """What was cached while they stood has looked at their bits."""
+    renewals = userspace()
+    before = desired(renewals)
+    renewals.suspect()
+    assert renewals.advance(Plan(adds=tuple(before.values())))
+    assert turned(before, desired(renewals)) == {f"renewal/{part.name}" for part in PARTS}
 
 
 def test_a_switch_that_does_not_take_them_does_without() -> None:
