@@ -28,5 +28,3 @@ class Band(IntEnum):
     """Exceptions from what is refused."""
     FIRST = 30000
     """Refused before anything else is looked at."""
-    NEVER = 40000
-    """What no packet matches, though each is held against it."""

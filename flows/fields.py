@@ -115,7 +115,6 @@ FIELDS = _declare(
     ("reg7", NXM_1, 7, 32, "hex"),
     ("reg8", NXM_1, 8, 32, "hex"),
     ("reg9", NXM_1, 9, 32, "hex"),
-    ("pkt_mark", NXM_1, 33, 32, "hex"),
     ("ct_state", NXM_1, 105, 32, "ct_state"),
     ("ct_mark", NXM_1, 107, 32, "hex"),
     ("ct_label", NXM_1, 108, 128, "hex"),
@@ -156,7 +155,6 @@ FIELDS = _declare(
 )
 
 IN_PORT = FIELDS["in_port"]
-PKT_MARK = FIELDS["pkt_mark"]
 CT_STATE = FIELDS["ct_state"]
 CT_MARK = FIELDS["ct_mark"]
 CT_LABEL = FIELDS["ct_label"]

@@ -13,8 +13,6 @@ from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple, TypeAlias
 
-from flows.renewals import Renewal
-
 Ip: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 Block: TypeAlias = Ip | Network
@@ -380,6 +378,6 @@ class Overdrawn:
 
 Unit: TypeAlias = (
     Bridge | Segment | Port | Shared | Virtual | Audience | Standby | Moved | Resumed | Overdrawn | Policy | Peer
-    | Fanout | Renewal
+    | Fanout
 )
 """Anything that owns flows."""

@@ -32,7 +32,6 @@ from flows.inputs import (
     Virtual,
 )
 from flows.make import drop
-from flows.renewals import Renewal
 from flows.stages import (
     classifier,
     connections,
@@ -42,7 +41,6 @@ from flows.stages import (
     peers,
     place,
     quotas,
-    renewed,
     resumed,
     rules,
     services,
@@ -83,8 +81,6 @@ def _flows(unit: Unit, bridge: Bridge) -> Iterator[Flow]:
             yield from resumed.moved_flows(unit, bridge)
         case Overdrawn():
             yield from quotas.overdrawn_flows(unit, bridge)
-        case Renewal():
-            yield from renewed.renewal_flows(unit)
         case Standby():
             yield from classifier.standby_flows(unit, bridge)
         case Policy():

@@ -49,11 +49,6 @@ def scope(owner: str) -> int:
     return SCOPE << _SCOPE_SHIFT | int.from_bytes(digest, "big") << _OWNER_SHIFT
 
 
-def scope_of(cookie: int) -> int:
-    """The part of a cookie that tells its owner, as `scope` gives it."""
-    return cookie >> _OWNER_SHIFT << _OWNER_SHIFT
-
-
 def cookie_of(flow: Flow, salt: int = 0) -> int:
     """The cookie of a desired flow."""
     return scope(flow.owner) | flow.digest(salt)

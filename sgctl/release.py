@@ -18,6 +18,7 @@ from sgctl.config import Place, parse_place
 from sgctl.errors import SgctlError
 from sgctl.openflow import ofctl
 from sgctl.openflow.conntrack import ConntrackReader
+from sgctl.openflow.control import PURGE, Control
 from sgctl.openflow.errors import SwitchError
 from sgctl.reconcile import SCOPE, ours
 
@@ -69,6 +70,8 @@ def release(place: Place) -> str:
         with suppress(SwitchError):
             ConntrackReader(place.rundir, place.bridge).bound(_ZONE, 0)
         _put_back(target, flows, meters)
+        if local.snapshot().userspace:
+            Control(place.rundir).ask(PURGE)
     finally:
         local.stop()
     settings = "settings as before" if restored else "settings not changed: sgctl has left no note of what was before"

@@ -29,11 +29,13 @@ from sgctl.agent.handover import Handovers
 from sgctl.agent.local import LocalBridge
 from sgctl.agent.metrics import Metrics
 from sgctl.agent.quota import Quotas
+from sgctl.agent.renewals import Renewals
 from sgctl.agent.report import Reporter
 from sgctl.agent.writer import Writer
 from sgctl.bridgelock import lock_bridge
 from sgctl.openflow.app import BridgeApp
 from sgctl.openflow.conntrack import ConntrackReader
+from sgctl.openflow.control import Control
 from sgctl.openflow.switch import Switch
 from sgctl.services import Services
 
@@ -55,7 +57,8 @@ class Agent(BridgeApp):
         arrivals = Arrivals(settings.host, sgctl.database.replica, reader)
         forgetter = Forgetter(reader)
         self._quotas = Quotas(settings.protection, reader, metrics)
-        self._writer = Writer(gatherer, self._local, metrics, arrivals, forgetter, self._quotas)
+        renewals = Renewals(Control(settings.rundir), metrics)
+        self._writer = Writer(gatherer, self._local, metrics, arrivals, forgetter, self._quotas, renewals)
         cuts = Cuts(sgctl.database.replica, reader)
         self._reporter = Reporter(settings, sgctl.database, self._writer, cuts)
         self._handovers = Handovers(settings.host, sgctl.database, self._writer, arrivals, reader)

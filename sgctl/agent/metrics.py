@@ -42,6 +42,9 @@ class Metrics:
             "sgctl_change_seconds", "Time from news to changed flows.", registry=registry, buckets=BUCKETS
         )
         self.errors = Counter("sgctl_bundle_errors", "Bundles not in force.", ["cause"], registry=registry)
+        self.uncached = Counter(
+            "sgctl_renewal_errors", "Times the switch kept decisions of before a change.", registry=registry
+        )
         self.repairs = Counter("sgctl_repairs", "Flows repaired after others.", ["kind"], registry=registry)
         self.lag = Gauge("sgctl_database_lag_seconds", "Age of what is known of the database.", registry=registry)
         self._current_at = monotonic()

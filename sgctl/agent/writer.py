@@ -70,6 +70,7 @@ class Writer:
         arrivals: Arrivals,
         forgetter: Forgetter,
         quotas: Quotas,
+        renewals: Renewals,
     ) -> None:
         self.applied: Applied | None = None
         self._gatherer, self._local, self._metrics = gatherer, local, metrics
@@ -90,7 +91,7 @@ class Writer:
         self._moves = Moves()
         self._arrivals, self._forgetter, self._quotas = arrivals, forgetter, quotas
         self._spoke = self._noted = 0.0
-        self._decider, self._renewals = Decider(), Renewals()
+        self._decider, self._renewals = Decider(), renewals
         self._bounds = Bounds(gatherer.settings)
         self.audit = Audit(gatherer.settings.protection, metrics)
         self._basis: tuple[object, ...] | None = None
@@ -185,6 +186,7 @@ class Writer:
         if self.applied is not None:
             late = self._moves.left_before(world, self.applied.decision)
             self._forgetter.forget(switch, self._bridge.zone, late)
+        self._renewals.renew()
 
     def _look(self) -> None:
         """Take notice of the bridge as its database has it."""
@@ -205,6 +207,7 @@ class Writer:
         self._bounds.read_back(switch)
         with self._bounds.provided(switch, self.applied.decision, self._bridge):
             pass
+        self._renewals.note()
         if self.audit.repair(switch, self.applied.desired):
             self._stale = True
         if self.audit.suspicious.is_set():
@@ -236,8 +239,6 @@ class Writer:
         self._census.take(seen, installed)
         if self._switch is not switch:
             raise SwitchGone("the switch has connected anew meanwhile")
-        if self._stale:
-            self._renewals.suspect()
         self._installed, self._basis = installed, None
         self._stale, self._bounded = False, monotonic()
         return installed
@@ -274,10 +275,9 @@ class Writer:
             decision = carry(self._decider.decide(world), world.brought, world.refused)
             if self.applied is None:
                 world = replace(world, overdrafts=self._quotas.adopt(decision, installed))
-                self._renewals.adopt(installed)
             decision = overdraw(decision, world.overdrafts, world.refused)
             try:
-                decision, desired, todo = self._change(switch, installed, world, decision, noted)
+                desired, todo = self._change(switch, installed, world, decision, noted)
                 break
             except Unbuildable as error:
                 self._refuse({error.unit.owner: error.reason}, decision)
@@ -297,9 +297,8 @@ class Writer:
 
     def _change(
         self, switch: Switch, installed: dict[int, int], world: World, decision: Decision, noted: float
-    ) -> tuple[Decision, dict[int, Flow], Plan]:
-        """Bring the switch to what has been decided, with the renewals that follow from that; what it should hold, and
-        what has changed.
+    ) -> tuple[dict[int, Flow], Plan]:
+        """Bring the switch to what has been decided; what it should hold, and what has changed.
 
         Meters go before the flows that use them, and both while other flows are still being made, if there are many.
         """
@@ -309,15 +308,10 @@ class Writer:
             def tell(flows: Sequence[Flow]) -> None:
                 early.add([flow for flow in flows if flow.cookie not in installed])
 
-            renewed = self._renewals.join(decision)
-            desired, todo = self._compiler.compile(renewed.units, tell), self._compiler.plan(installed)
-            if self._renewals.advance(todo):
-                renewed = self._renewals.join(decision)
-                desired, todo = self._compiler.compile(renewed.units, tell), self._compiler.plan(installed)
-            decision = renewed
+            desired, todo = self._compiler.compile(decision.units, tell), self._compiler.plan(installed)
             self._apply(switch, installed, world, decision, todo, noted, early)
         self._bounds.withdraw(switch)
-        return decision, desired, todo
+        return desired, todo
 
     def _follow(self, decision: Decision) -> None:
         bridge = decision.units.get("bridge")
@@ -351,7 +345,10 @@ class Writer:
         forget = partial(self._forgetter.forget, switch, self._bridge.zone)
         started = monotonic()
         meanwhile = partial(forget, opened, looking=True) if opened else None
+        if not todo.empty:
+            self._renewals.note()
         switch.apply(todo.adds, todo.deletes, meanwhile=meanwhile, early=early)
+        self._renewals.renew()
         done = monotonic()
         self._metrics.applied(todo, done - started, done - noted)
         for cookie, _ in todo.deletes:
@@ -367,8 +364,7 @@ class Writer:
     def _refuse(self, reasons: Mapping[str, str], decision: Decision) -> None:
         for owner, reason in reasons.items():
             LOG.error("the switch refuses %s: %s", owner, reason)
-            if not self._renewals.refuse(owner):
-                self._refused[owner] = Refusal(decision.units[owner], f"refused by the switch: {reason}")
+            self._refused[owner] = Refusal(decision.units[owner], f"refused by the switch: {reason}")
 
 
 def _log_changes(before: Applied | None, decision: Decision) -> None:

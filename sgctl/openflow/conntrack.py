@@ -1,30 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading conntrack: OpenFlow has no message for it, so ovs-vswitchd is asked through its control socket.
 
-The socket speaks JSON-RPC (ovs-appctl(8)); the command is ``dpctl/dump-conntrack``. The answer for ten thousand
-connections is megabytes in one JSON string, for which the `ovs` package's own parser takes seconds, so the standard
-library's is used.
+The command is ``dpctl/dump-conntrack`` (ovs-dpctl(8)).
 """
 
 from __future__ import annotations
 
-import json
 import re
-import socket
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from time import sleep
 from typing import NamedTuple
 
 from sgctl.addresses import Reach
 from sgctl.handover import Entry
+from sgctl.openflow.control import DEADLINE, Control
 from sgctl.openflow.errors import SwitchError, SwitchGone
 
-DEADLINE = 5.0
 MOST_FRAGMENTS = 5000
 """Fragments that the userspace datapath holds at most: the highest number that it takes, its default being 1000."""
 #: Those that Open vSwitch names; of all others it tells the numbers.
@@ -40,8 +35,6 @@ _DUMP = "dpctl/dump-conntrack"
 _COUNT = re.compile(r"zone=\d+,limit=\d+,count=(\d+)")
 _ENDS = re.compile(r"orig=\(src=([^,]+),dst=([^,)]+)")
 _FINISHED = ("state=TIME_WAIT", "state=CLOSED")
-#: What other programs with a control socket, such as ovsdb-server, say of our commands.
-_FOREIGN = "is not a valid command"
 
 
 def parse(text: str, addresses: Collection[str] | None, *, finished: bool = False) -> Iterator[Entry]:
@@ -104,8 +97,7 @@ class ConntrackReader:
     """Reads the connections of one bridge's datapath; for a run directory such as ``/run/openvswitch``."""
 
     def __init__(self, rundir: Path, bridge: str, *, deadline: float = DEADLINE) -> None:
-        self._rundir, self._bridge, self._deadline = rundir, bridge, deadline
-        self._known: Path | None = None
+        self._control, self._bridge = Control(rundir, deadline=deadline), bridge
         self._datapath = ""
 
     def anew(self) -> None:
@@ -147,10 +139,9 @@ class ConntrackReader:
         `owners`: those of an address. Others of this process run in between. Raises as `entries` does.
         """
         datapath = self._find_datapath()
-        assert self._known is not None, "it has just answered"
         opened, accepted = Counter[str](), Counter[str]()
         try:
-            for lines in _lines(_parts(self._known, _DUMP, (datapath, f"zone={zone}"), self._deadline)):
+            for lines in _lines(self._control.listen(_DUMP, datapath, f"zone={zone}")):
                 for source, target in _ENDS.findall(lines):
                     if openers := owners(source):
                         opened.update(openers)
@@ -168,85 +159,26 @@ class ConntrackReader:
         """
         datapath = self._find_datapath()
         if connections:
-            self._ask("dpctl/ct-set-limits", datapath, f"zone={zone},limit={connections}")
+            self._control.ask("dpctl/ct-set-limits", datapath, f"zone={zone},limit={connections}")
         else:
-            self._ask("dpctl/ct-del-limits", datapath, f"zone={zone}")
+            self._control.ask("dpctl/ct-del-limits", datapath, f"zone={zone}")
         if datapath.startswith("netdev@"):
-            self._ask("dpctl/ipf-set-max-nfrags", datapath, str(MOST_FRAGMENTS))
+            self._control.ask("dpctl/ipf-set-max-nfrags", datapath, str(MOST_FRAGMENTS))
 
     def _ask_datapath(self, command: str, argument: str, *options: str) -> str:
         """The answer about the bridge's datapath; looked for again if the one that is known does not answer."""
         if self._datapath:
             with suppress(SwitchError):
-                return self._ask(command, *options, self._datapath, argument)
-        return self._ask(command, *options, self._find_datapath(), argument)
+                return self._control.ask(command, *options, self._datapath, argument)
+        return self._control.ask(command, *options, self._find_datapath(), argument)
 
     def _find_datapath(self) -> str:
         """Which datapath the bridge is on. Open vSwitch tells it with all ports of all bridges."""
         self._datapath = datapath = ""
-        for line in self._ask("dpif/show").splitlines():
+        for line in self._control.ask("dpif/show").splitlines():
             if line and not line[0].isspace():
                 datapath = line.partition(": ")[0]
             elif line.strip() == f"{self._bridge}:":
                 self._datapath = datapath
                 return datapath
         raise SwitchGone(f"ovs-vswitchd has no bridge {self._bridge}")
-
-    def _ask(self, command: str, *arguments: str) -> str:
-        """The answer to a command."""
-        for path in self._candidates():
-            try:
-                answer = request(path, command, arguments, self._deadline)
-            except OSError:
-                self._known = None
-                continue
-            error = str(answer.get("error") or "").strip()
-            if _FOREIGN in error:
-                continue
-            self._known = path
-            if error:
-                raise SwitchError(f"{command}: {error}")
-            return str(answer["result"])
-        raise SwitchGone(f"no control socket of ovs-vswitchd answers in {self._rundir} (ovs-vswitchd.PID.ctl or *.ctl)")
-
-    def _candidates(self) -> Iterator[Path]:
-        """Where it may listen: where it did, by its process id, else by a name that somebody has chosen."""
-        tried: set[Path | None] = {None}
-        for path in chain((self._known,), self._by_pid(), sorted(self._rundir.glob("*.ctl"))):
-            if path is not None and path not in tried:
-                tried.add(path)
-                yield path
-
-    def _by_pid(self) -> Iterator[Path]:
-        try:
-            pid = (self._rundir / "ovs-vswitchd.pid").read_text().strip()
-        except OSError:
-            return
-        yield self._rundir / f"ovs-vswitchd.{pid}.ctl"
-
-
-def request(path: Path, command: str, arguments: tuple[str, ...], deadline: float) -> dict[str, object]:
-    """What a control socket answers, one JSON object; raises OSError.
-
-    It ends where it can be read; only a closing brace can be the end.
-    """
-    parts: list[bytes] = []
-    for part in _parts(path, command, arguments, deadline):
-        parts.append(part)
-        if part.endswith(b"}"):
-            try:
-                return dict(json.loads(b"".join(parts)))
-            except ValueError:
-                continue
-    raise OSError("closed without an answer")
-
-
-def _parts(path: Path, command: str, arguments: tuple[str, ...], deadline: float) -> Iterator[bytes]:
-    """The answer as it comes; whoever listens knows where it ends."""
-    request = json.dumps({"id": 0, "method": command, "params": arguments}).encode()
-    with socket.socket(socket.AF_UNIX) as control:
-        control.settimeout(deadline)
-        control.connect(str(path))
-        control.sendall(request)
-        while part := control.recv(1 << 18):
-            yield part

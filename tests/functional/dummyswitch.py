@@ -107,6 +107,11 @@ class DummySwitch:
             self._sandbox.ofctl("set-frags", BRIDGE, "nx-match")
             self._stack = stack.pop_all()
 
+    @property
+    def rundir(self) -> Path:
+        """Where ovs-vswitchd's control socket is."""
+        return self._sandbox.directory
+
     def _add_bridge(self) -> None:
         add = ["set", "Open_vSwitch", ".", f"other_config:max-idle={_IDLE}"]
         add += ["--", "add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=dummy", "fail-mode=secure"]

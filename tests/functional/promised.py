@@ -165,15 +165,12 @@ def check_recompute(cloud: Cloud) -> None:
 
 
 def lasting(manager: Manager) -> tuple[set[str], int]:
-    """The installed flows in words, and the number of those that end by themselves, which are not among them.
-
-    Nor are those that are others after each change, whatever it was.
-    """
+    """The installed flows in words, and the number of those that end by themselves, which are not among them."""
     texts, brought = set(), 0
     for flow in admin(manager, "/admin/flows")["flows"]:
         kind = flow["owner"].partition("/")[0]
         brought += kind in ("moved", "resumed")
-        if kind not in ("learned", "moved", "resumed", "renewal"):
+        if kind not in ("learned", "moved", "resumed"):
             texts.add(f"{flow['owner']}: {flow['table']} {flow['priority']} {flow['match']} {flow['actions']}")
     return texts, brought
 

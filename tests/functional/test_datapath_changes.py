@@ -30,16 +30,14 @@ CROWD = 8
 QUIET = 0.4
 """Seconds without a change after which an event is over; the agent's own reaction to it takes 50 ms."""
 _AGE = re.compile(r"cookie=(0x[0-9a-f]+), duration=([\d.]+)s")
-_GATE = re.compile(r"cookie=(0x[0-9a-f]+), .*pkt_mark=")
 
 
 @dataclass(slots=True)
 class Cost:
-    """How many flows came and went, and how many gates were replaced (`flows.renewals`)."""
+    """How many flows came and went."""
 
     came: int = 0
     went: int = 0
-    renewed: int = 0
 
 
 class Shop:
@@ -52,13 +50,10 @@ class Shop:
         self.host = self.cloud.hypervisors[0]
         self.rules = allow(self.tenant, "web", "tcp/12489", peers=["shop/clients"])
         self._names = iter(range(1000))
-        self._gates: set[int] = set()
 
     def ages(self) -> dict[int, float]:
         """For how many seconds each flow has been in the switch, by cookie."""
-        text = self.host.ofctl("dump-flows", "br-int")
-        self._gates |= {int(cookie, 16) for cookie in _GATE.findall(text)}
-        return {int(cookie, 16): float(age) for cookie, age in _AGE.findall(text)}
+        return {int(cookie, 16): float(age) for cookie, age in _AGE.findall(self.host.ofctl("dump-flows", "br-int"))}
 
     def deploy(self, group: str) -> tuple[Order, dict[str, Any]]:
         """A VM whose card is not plugged in, and what the API says of it."""
@@ -82,14 +77,11 @@ class Shop:
         cost = Cost()
         yield cost
         after = self._settled(before)
-        came, went = after.keys() - before.keys(), before.keys() - after.keys()
-        cost.came, cost.went, cost.renewed = (len(some) for some in (came - self._gates, went - self._gates,
-                                                                     came & self._gates))  # fmt: skip
+        cost.came, cost.went = len(after.keys() - before.keys()), len(before.keys() - after.keys())
         now = time.monotonic()
         again = [hex(cookie) for cookie in after.keys() & before.keys() if after[cookie] < now - started - QUIET]
         assert not again, f"flows that were there already were sent again: {again}"
-        mods = tuple(now - then for now, then in zip(self._sent(), sent, strict=True))
-        assert mods == (cost.came + cost.renewed, cost.went + cost.renewed)
+        assert (cost.came, cost.went) == tuple(now - then for now, then in zip(self._sent(), sent, strict=True))
 
     def _sent(self) -> tuple[int, int]:
         return (
@@ -172,17 +164,16 @@ def test_each_event_costs_what_it_must(few: dict[str, Cost]) -> None:
     """A rule costs its masks (8001-8006 has four) and a flow for later fragments, a member one flow per address."""
     assert few["port added"].came <= PORT_FLOWS and few["port added"].went <= 2
     assert few["address added"].came <= ADDRESS_FLOWS and few["address added"].went == 0
-    assert (few["rule added"], few["range added"]) == (Cost(2, 0, 1), Cost(5, 0, 1))
-    assert few["member joins"] == Cost(2, 0, 1)
-    assert 1 < few["port added"].renewed <= 7
+    assert (few["rule added"], few["range added"]) == (Cost(2, 0), Cost(5, 0))
+    assert few["member joins"] == Cost(2, 0)
 
 
 def test_what_is_undone_is_gone(few: dict[str, Cost]) -> None:
     undone = {"port added": "port removed", "address added": "address removed", "member joins": "member leaves",
               "rule added": "rule removed", "range added": "range removed"}  # fmt: skip
     assert {few[done].came for done in undone} != {0}
-    assert [(few[back].came, few[back].went, few[back].renewed) for back in undone.values()] == [
-        (few[done].went, few[done].came, few[done].renewed) for done in undone
+    assert [(few[back].came, few[back].went) for back in undone.values()] == [
+        (few[done].went, few[done].came) for done in undone
     ]
 
 

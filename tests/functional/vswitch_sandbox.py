@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from sgctl.openflow.conntrack import request
+from sgctl.openflow.control import request
 
 T = TypeVar("T")
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"

@@ -26,7 +26,7 @@ WORKERS = 2
 TESTS = {
     "flows": (
         "flows_behaviour", "flows_state", "flows_ports", "flows_rules", "flows_bundles", "flows_resumed",
-        "flows_handover", "flows_meters", "trace_packet", "flows_virtual", "flows_lint", "renewals", "trace_worlds",
+        "flows_handover", "flows_meters", "trace_packet", "flows_virtual", "flows_lint", "trace_worlds",
     ),
     "sgctl": (
         "handover", "agent_arrivals", "policy_ports", "policy_rules", "policy_allowances", "reconcile", "policy_worlds",

@@ -33,7 +33,6 @@ from flows.inputs import (
     Virtual,
 )
 from flows.pipeline import build
-from flows.renewals import PARTS, Renewal
 
 UPLINK = 8
 TCP, UDP, ICMP, SCTP, GRE = 6, 17, 1, 132, 47
@@ -175,7 +174,7 @@ GREEDY = Overdrawn("nic9", 9, opened=True, accepted=True)
 FANOUTS = (Fanout(1, (1, 2)), Fanout(7, (3, 4, 5)))
 UNITS: tuple[Unit, ...] = (
     BRIDGE, POD, OTHER_POD, *PORTS, *SHARED, *VIRTUAL, AUDIENCE, FAR_AUDIENCE, Standby("nic7", 7), *MOVED, GREEDY,
-    *POLICIES, *PEERS, *FANOUTS, *(Renewal(part, 7) for part in PARTS),
+    *POLICIES, *PEERS, *FANOUTS,
 )  # fmt: skip
 
 
