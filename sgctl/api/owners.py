@@ -26,7 +26,7 @@ OWNER: tuple[Param, ...] = (
     ident("projectid", "there are no projects"),
 )
 LISTING: tuple[Param, ...] = (
-    text("keyword", "only what has this in its name"),
+    text("keyword", "only what has this in its name or description, or, without these, in its addresses or command"),
     integer("page", "which page, from 1"),
     integer("pagesize", "objects per page, at most 500; -1 without page: all"),
 )

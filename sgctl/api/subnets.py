@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
+from sgctl.addresses import block_text
 from sgctl.api.barrier import count_up
 from sgctl.api.command import Call
 from sgctl.api.errors import invalid
@@ -33,6 +34,17 @@ def address(text: str, name: str) -> Ip:
     if found.is_multicast or found.is_unspecified or found.is_loopback:
         raise invalid(f"Invalid parameter {name}: {found} is no unicast address")
     return found
+
+
+def canonical(text: str) -> str:
+    """An address or a network as rows have it, for who looks for one; what is neither, as it is."""
+    try:
+        if "/" in text:
+            return block_text(network(text))
+        found = ip_address(text)
+    except (RuleError, ValueError):
+        return text
+    return str(getattr(found, "ipv4_mapped", None) or found)
 
 
 def ip(call: Call, name: str) -> str:

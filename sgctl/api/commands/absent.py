@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lists of what this cloud does not have, which clients ask for all the same: always empty."""
 
-from sgctl.api.command import Answer, Call, Page, command
+from sgctl.api.command import Answer, Call, command
+from sgctl.api.listing import objects
 from sgctl.api.owners import LISTING, OWNED_LISTING
 
 
 def _nothing(call: Call) -> Answer:
-    return Page(0, [])
+    return objects(call, [])
 
 
 list_public_addresses = command(

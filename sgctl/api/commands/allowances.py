@@ -12,6 +12,7 @@ from sgctl.api.listing import mentions, page, selected
 from sgctl.api.membership import allow, disallow
 from sgctl.api.owners import OWNED_LISTING, acting, existing, own
 from sgctl.api.params import boolean, ident, text
+from sgctl.api.subnets import canonical
 from sgctl.model import Allowance, Nic, Pod, Vm
 
 
@@ -87,7 +88,7 @@ def list_allowed(call: Call) -> Answer:
         own(call, Nic, "nicid")
     if "virtualmachineid" in call.args:
         own(call, Vm, "virtualmachineid")
-    account = acting(call).id
+    account, address = acting(call).id, canonical(call.args.text("ipaddress"))
     named = any(param in call.args for param in ("id", "nicid", "virtualmachineid"))
     everybody = call.caller.admin and "account" not in call.args and (call.args.flag("listall") or named)
 
@@ -96,6 +97,7 @@ def list_allowed(call: Call) -> Answer:
         if nic is None or not (everybody or nic.account == account):
             return False
         asked = selected(call, id=row.id, nicid=nic.id, virtualmachineid=nic.vm, macaddress=row.mac)
-        return asked and selected(call, ipaddress=row.address) and mentions(call, row.address, row.description)
+        here = address in ("", row.address)
+        return asked and here and mentions(call, row.address, row.description)
 
     return page(call, filter(fits, call.draft.all(Allowance)), lambda row: views.allowed_address(call.draft, row))

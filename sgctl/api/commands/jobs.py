@@ -7,7 +7,7 @@ from datetime import datetime
 from sgctl.api import fixed
 from sgctl.api.command import Answer, Call, Object, command
 from sgctl.api.errors import absent, denied, invalid
-from sgctl.api.listing import page
+from sgctl.api.listing import mentions, page
 from sgctl.api.owners import OWNED_LISTING, acting
 from sgctl.api.params import ident, printable, text
 from sgctl.model import Job
@@ -64,7 +64,7 @@ def list_jobs(call: Call) -> Answer:
     account = acting(call).id
     everybody = call.caller.admin and call.args.flag("listall") and "account" not in call.args
     jobs = call.draft.all(Job) if everybody else call.draft.find(Job, account=account)
-    return page(call, [job for job in jobs if job.created >= since], view)
+    return page(call, [job for job in jobs if job.created >= since and mentions(call, job.command)], view)
 
 
 def _since(call: Call) -> float:

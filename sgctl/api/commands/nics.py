@@ -5,7 +5,7 @@ from sgctl.api import fixed, machines, views
 from sgctl.api.allocate import address_row, free_address, not_assigned, requested_address
 from sgctl.api.command import Answer, Call, Mode, command
 from sgctl.api.errors import ApiError, Code, absent, invalid
-from sgctl.api.listing import objects, selected
+from sgctl.api.listing import mentions, objects, selected
 from sgctl.api.membership import add_address, remove_address
 from sgctl.api.owners import LISTING, demand_access, existing, own
 from sgctl.api.params import ident, text
@@ -33,6 +33,7 @@ def list_nics(call: Call) -> Answer:
         machines.nic(call.draft, nic)
         for nic in machines.nics_of(call.draft, vm)
         if selected(call, nicid=nic.id, networkid=network)
+        and mentions(call, nic.mac, *(row.address for row in machines.addresses_of(call.draft, nic)))
     ]
     return objects(call, nics)
 

@@ -6,7 +6,7 @@ from typing import Any
 from sgctl.api import fixed, views
 from sgctl.api.command import Answer, Call, command, new_id
 from sgctl.api.errors import absent, invalid
-from sgctl.api.listing import page, selected
+from sgctl.api.listing import mentions, page, selected
 from sgctl.api.owners import LISTING, optional
 from sgctl.api.params import boolean, ident, text
 from sgctl.api.subnets import check_free, check_range_free, span4, span6, subnet4, subnet6
@@ -109,5 +109,12 @@ def list_ranges(call: Call) -> Answer:
         if not public
         and selected(call, id=row.id, zoneid=row.zone, podid=row.pod, vlan=row.vlan)
         and selected(call, networkid=fixed.network_id(row.zone))
+        and _mentioned(call, row)
     ]
     return page(call, ranges, lambda row: views.address_range(call.draft, row))
+
+
+def _mentioned(call: Call, row: Range) -> bool:
+    pod = call.draft.get(Pod, row.pod)
+    subnets = (row.start_ip, row.end_ip, row.gateway, row.start_ipv6, row.end_ipv6, row.ip6_gateway, row.ip6_cidr)
+    return mentions(call, pod.name if pod else "", row.vlan, *subnets)

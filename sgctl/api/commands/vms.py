@@ -15,7 +15,7 @@ from sgctl.api.listing import mentions, page, selected
 from sgctl.api.membership import add_address, set_groups
 from sgctl.api.owners import OWNED_LISTING, OWNER, acting, existing, optional, own, visible
 from sgctl.api.params import Param, boolean, ident, idents, text, texts
-from sgctl.api.subnets import Ip, address, within
+from sgctl.api.subnets import Ip, address, canonical, within
 from sgctl.model import Account, Address, Group, Host, Nic, Pod, Vm, Zone
 from sgctl.quotas import option
 
@@ -275,5 +275,5 @@ def _nics_fit(call: Call, vm: Vm) -> bool:
     if "securitygroupid" in call.args and call.args.text("securitygroupid") not in groups:
         return False
     addresses = {row.address for nic in nics for row in call.draft.find(Address, nic=nic.id)}
-    asked = {call.args.text(param).lower() for param in ("ipaddress", "ip6address") if param in call.args}
+    asked = {canonical(call.args.text(param)) for param in ("ipaddress", "ip6address") if param in call.args}
     return asked <= addresses and selected(call, state=machines.known_state(call, vm, nics))
