@@ -106,6 +106,7 @@ def network_offering() -> Object:
 
 def network(zone: Zone) -> Object:
     """The network of a zone."""
+    optional = {"networkdomain": zone.domain, "dns1": zone.dns1, "dns2": zone.dns2, "cidr": zone.guest_cidr}
     return {
         "id": network_id(zone.id),
         "name": network_name(zone),
@@ -125,12 +126,9 @@ def network(zone: Zone) -> Object:
         "canusefordeploy": True,
         "restartrequired": False,
         "specifyipranges": True,
-        "networkdomain": zone.domain,
-        "dns1": zone.dns1,
-        "dns2": zone.dns2,
         "service": _services(),
         "tags": [],
-        **({"cidr": zone.guest_cidr} if zone.guest_cidr else {}),
+        **{name: value for name, value in optional.items() if value},
     }
 
 

@@ -81,3 +81,11 @@ def test_pages_of_lists_that_are_always_empty(world: World, command: str) -> Non
     assert world.user.ok(command, page=1, pagesize=10) == {}
     assert world.user.refused(command, pagesize=10)[0] == 431
     assert world.user.refused(command, page=1, pagesize=501)[0] == 431
+
+
+def test_what_is_not_set_is_left_out() -> None:
+    cloud = Cloud()
+    (template,) = cloud.admin.ok("listTemplates", templatefilter="all")["template"]
+    cloud.zone()
+    (network,) = cloud.admin.ok("listNetworks")["network"]
+    assert "" not in (*template.values(), *network.values())

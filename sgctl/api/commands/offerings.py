@@ -14,7 +14,7 @@ def _zones(call: Call) -> list[Zone]:
 
 
 def _fits(call: Call, item: Object, *params: str) -> bool:
-    chosen = {param: str(item[param]) for param in params}
+    chosen = {param: str(item.get(param, "")) for param in params}
     return selected(call, **chosen) and mentions(call, item["name"], item["displaytext"])
 
 
@@ -71,7 +71,7 @@ def list_network_offerings(call: Call) -> Answer:
 )
 def list_templates(call: Call) -> Answer:
     """Without zones there is one that is in none."""
-    items = [fixed.template(zone) for zone in _zones(call)] or [{**fixed.template(None), "zoneid": ""}]
+    items = [fixed.template(zone) for zone in _zones(call)] or [fixed.template(None)]
     return objects(call, [item for item in items if _fits(call, item, "id", "name", "zoneid", "hypervisor")])
 
 
