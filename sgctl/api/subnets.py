@@ -36,6 +36,14 @@ def address(text: str, name: str) -> Ip:
     return found
 
 
+def of_version(call: Call, name: str, version: int) -> Ip:
+    """The address that a parameter names; 431 if it is none of this IP version."""
+    found = address(call.args.text(name), name)
+    if found.version != version:
+        raise invalid(f"Invalid parameter {name}: {found} is no IPv{version} address")
+    return found
+
+
 def canonical(text: str) -> str:
     """An address or a network as rows have it, for who looks for one; what is neither, as it is."""
     try:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sgctl.model import Key, Range, Vm
-from tests.unit.api_memory import Client, Cloud, deploy
+from tests.unit.api_memory import Client, Cloud, deploy, deploy_params
 
 PERSON = {"email": "a@b", "firstname": "a", "lastname": "b", "password": "x"}
 
@@ -76,3 +76,21 @@ def test_texts_of_addresses_that_cannot_be_had(cloud: Cloud, user: Client) -> No
     vm = deploy(user, zone)
     code, text = user.refused("addIpToNic", nicid=vm["nic"][0]["id"], ipaddress=vm["nic"][0]["ipaddress"])
     assert (code, text.startswith("Failed to assign secondary IP to NIC")) == (530, True)
+
+
+@pytest.mark.parametrize("missing", ["ip6gateway", "startipv6"])
+def test_an_ipv6_range_says_what_it_needs(cloud: Cloud, missing: str) -> None:
+    pod = cloud.pod(cloud.zone())
+    span = {"ip6cidr": "fd00::/64", "ip6gateway": "fd00::1", "startipv6": "fd00::10"}
+    del span[missing]
+    assert cloud.admin.refused("createVlanIpRange", podid=pod["id"], **span) == (431, f"ip6cidr needs {missing}")
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_an_address_of_the_other_ip_version_is_refused_as_such(cloud: Cloud, user: Client, taken: bool) -> None:
+    zone = cloud.zone()
+    cloud.pod(zone, ipv6=True)
+    nic = deploy(user, zone)["nic"][0] if taken else {"ipaddress": "203.0.113.1", "ip6address": "2001:db8::1"}
+    for param, value in (("ip6address", nic["ipaddress"]), ("ipaddress", nic["ip6address"])):
+        code, text = user.refused("deployVirtualMachine", **deploy_params(user, zone, **{param: value}))
+        assert (code, value in text, "is no IPv" in text) == (431, True, True), text

@@ -80,6 +80,9 @@ def _columns6(call: Call, pod: Pod) -> dict[str, Any]:
             if name in call.args:
                 raise invalid(f"{name} needs ip6cidr")
         return {}
+    for name in ("ip6gateway", "startipv6"):
+        if name not in call.args:
+            raise invalid(f"ip6cidr needs {name}")
     gateway, subnet = subnet6(call, "ip6gateway", "ip6cidr")
     start, end = span6(call, "startipv6", "endipv6", subnet)
     check_free(call, subnet, own_pod=pod)

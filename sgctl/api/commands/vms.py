@@ -15,12 +15,13 @@ from sgctl.api.listing import mentions, page, selected
 from sgctl.api.membership import add_address, set_groups
 from sgctl.api.owners import OWNED_LISTING, OWNER, acting, existing, optional, own, visible
 from sgctl.api.params import Param, boolean, ident, idents, text, texts
-from sgctl.api.subnets import Ip, address, canonical, within
+from sgctl.api.subnets import Ip, canonical, of_version, within
 from sgctl.model import Account, Address, Group, Host, Nic, Pod, Vm, Zone
 from sgctl.quotas import option
 
 _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _MAX_USERDATA = 1 << 20
+_VERSIONS = (("ipaddress", 4), ("ip6address", 6))
 
 _DEPLOY: tuple[Param, ...] = (
     ident("serviceofferingid", "the service offering", required=True),
@@ -160,10 +161,10 @@ def _pods(call: Call, zone: Zone) -> list[Pod]:
             raise invalid(f"pod {chosen.name} is not in the zone {zone.name}")
         return [chosen]
     pods = sorted(call.draft.find(Pod, zone=zone.id), key=lambda pod: (pod.created, pod.id))
-    for param in ("ipaddress", "ip6address"):
+    for param, version in _VERSIONS:
         if param in call.args:
-            asked = address(call.args.text(param), param)
-            pods = [pod for pod in pods if any(within(asked, span) for span in spans(call, pod, asked.version))]
+            asked = of_version(call, param, version)
+            pods = [pod for pod in pods if any(within(asked, span) for span in spans(call, pod, version))]
             if not pods:
                 raise ApiError(Code.INTERNAL, f"{asked} is in no range of a pod of the zone {zone.name}")
     return pods
@@ -172,12 +173,10 @@ def _pods(call: Call, zone: Zone) -> list[Pod]:
 def _addresses(call: Call, pod: Pod, *, thorough: bool) -> list[Ip]:
     """One address of each IP version that the pod has; none if one of them has run out."""
     found: list[Ip] = []
-    for param, version in (("ipaddress", 4), ("ip6address", 6)):
+    for param, version in _VERSIONS:
         if param in call.args:
-            asked = requested_address(call, pod, call.args.text(param), param)
-            if asked.version != version:
-                raise invalid(f"Invalid parameter {param}: {asked} is no IPv{version} address")
-            found.append(asked)
+            of_version(call, param, version)
+            found.append(requested_address(call, pod, call.args.text(param), param))
         elif spans(call, pod, version):
             free = free_address(call, pod, version, thorough=thorough)
             if free is None:
