@@ -17,6 +17,11 @@ Requests go to `/client/api`, by GET or POST, signed as CloudStack's are. **Bold
 with † are for root admins. Each command answers `{"<command in lower case>response": {…}}`, what is *async* by a job
 whose result `queryAsyncJobResult` tells.
 """
+_BARE = {
+    "createBarrier": "`hosts`, `milliseconds`, `slowest`",
+    "queryAsyncJobResult": "the job itself",
+}
+"""What is answered where neither an object nor success is."""
 _KINDS = {Mode.SYNC: "", Mode.ASYNC: ", async", Mode.ASYNC_CREATE: ", async, with the new object's id at once"}
 
 
@@ -40,7 +45,7 @@ def _command(command: Command) -> Iterator[str]:
 
 def _answer(command: Command) -> str:
     plural = "[]" if command.name.startswith("list") and command.name != "listCapabilities" else ""
-    return f"`{command.answer}{plural}`" if command.answer else "success"
+    return f"`{command.answer}{plural}`" if command.answer else _BARE.get(command.name, "success")
 
 
 def _param(param: Param) -> str:
