@@ -16,7 +16,7 @@ sgctl flows [table=NAME]            the flows installed on a hypervisor, with ow
 sgctl ports                         its ports: NIC, VM, account, state, reason
 sgctl ports --all                   the ports of the whole cloud: VM, account, host, state, reason
 sgctl hosts                         the hypervisors: state, ports, last seen, how far behind
-sgctl wait [hosts=A,B] [timeout=S]  until all that was changed is active on the hypervisors
+sgctl wait [key=value ...]          until all that was changed is active on the hypervisors, or on some
 sgctl trace [key=value ...]         a packet through its flows, in words
 sgctl explain COOKIE                what a flow's cookie stands for
 sgctl drops                         why packets were dropped, and how many

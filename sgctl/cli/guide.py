@@ -22,9 +22,10 @@ OWN = {
         f"{', '.join(cloud.KEYS['hosts'])}."
     ),
     "wait": (
-        "sgctl wait [hosts=NAME,NAME] [timeout=SECONDS]\n\nWaits until all that was changed before is active on the "
-        "hypervisors (default: on all of them),\nand names the slowest. If some are behind after timeout (60), they "
-        "are named, and the exit status is 1."
+        "sgctl wait [hosts=NAME,NAME] [securitygroupid=ID] [virtualmachineid=ID] [timeout=SECONDS]\n\nWaits until all "
+        "that was changed before is active on the hypervisors, and names the slowest: on all of them, or\non those "
+        "that are named, and that the group or the VM concerns. If some are behind after timeout (60), they\nare "
+        "named, and the exit status is 1."
     ),
     "trace": (
         "sgctl trace key=value ... [--host HOST]\n\nA packet through a hypervisor's flows, in words. Keys: "

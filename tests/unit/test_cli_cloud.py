@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sgctl.cli.cloud import KEYS
 from tests.unit.cli_server import Api, serving
 
 HOST = {"name": "hv2", "state": "Up", "version": "1", "portsup": 3, "portsclosed": 1, "lastpinged": "now", "lag": 0}
@@ -76,3 +77,9 @@ def test_lines_that_make_no_sense(api: Api, argv: tuple[str, ...], words: str) -
 @pytest.mark.parametrize("word", ["hosts", "ports", "wait"])
 def test_help(api: Api, word: str) -> None:
     assert api.run("help", word).out.startswith(f"sgctl {word} [")
+
+
+@pytest.mark.parametrize("word", KEYS)
+def test_help_names_every_key(api: Api, word: str) -> None:
+    told = api.run("help", word).out
+    assert [key for key in KEYS[word] if key not in told] == []
