@@ -39,7 +39,9 @@ def test_health_readiness_and_metrics(tmp_path: Path) -> None:
     ):
         assert get(port, "/healthz") == (200, '{"alive": true}')
         assert get(port, "/readyz") == (200, '{"ready": true, "api": true}')
-        assert get(port, "/admin/ports")[0] == 404
+        status, text = get(port, "/admin/ports")
+        assert status == 404 and "no agent" in text and "hypervisor" in text
+        assert get(port, "/nothing")[0] == 404
         server.admin().listZones()
         before = samples(port)
         assert before["sgctl_api_requests_total", "listZones", "200"] == 1.0
