@@ -73,6 +73,8 @@ def _show(session: Session, command: Command, answer: dict[str, Any], columns: l
     reduced = views.reduced(answer, columns)
     blocks = views.blocks(answer, columns)
     session.show(reduced, lambda: blocks)
+    if ignorance := views.unknown(answer, columns):
+        session.note(ignorance)
     if session.invocation.output != "table":
         return
     if not blocks:

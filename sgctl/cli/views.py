@@ -77,6 +77,17 @@ def _only(item: Object, columns: Sequence[str]) -> Object:
     return {name: item[name] for name in columns if name in item}
 
 
+def unknown(content: Object, columns: Sequence[str]) -> str:
+    """A sentence if none of the objects has some of `columns`: misspelt, or nowhere set."""
+    key, found = subject(content)
+    if key is None:
+        return ""
+    items = found if isinstance(found, list) else [found]
+    names = list(dict.fromkeys(name for item in items for name in item))
+    missing = [name for name in columns if name not in names]
+    return f"filter: nothing here has {', '.join(missing)}; there are {', '.join(names)}" if missing and names else ""
+
+
 def shortage(content: Object) -> str:
     """A sentence if the answer is one page of a longer list."""
     key, found = subject(content)

@@ -258,6 +258,15 @@ def test_filter_chooses_columns(cloud: Api, argv: list[str]) -> None:
     assert cloud.asked("listZones") == [{}, {}]
 
 
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_a_filter_for_what_no_object_has_is_told(cloud: Api, output: str) -> None:
+    cloud.answer("listZones", {"count": 1, "zone": [ZONE]})
+    done = cloud.run("list", "zones", "filter=id,nmae", "-o", output)
+    assert done.status == 0
+    assert done.err == f"filter: nothing here has nmae; there are {', '.join(ZONE)}\n"
+    assert cloud.run("list", "zones", "filter=id,name", "-o", output).err == ""
+
+
 def test_filter_on_a_single_object(cloud: Api) -> None:
     cloud.answer("createSecurityGroup", {"securitygroup": {"id": "g-1", "name": "web", "ingressrule": []}})
     assert cloud.run("create", "securitygroup", "name=web", "filter=id").out == "id  g-1\n"
