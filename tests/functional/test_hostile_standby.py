@@ -43,7 +43,7 @@ def shown(sandbox: Sandbox, switch: Remote, limits: Limits) -> Counter[int]:
     switch.change_meters([(Change.ADD, spec) for unit in units for spec in meters(unit, bridge)])
     flows = [flow for unit in units for flow in build(unit, bridge)]
     switch.apply([replace(flow, cookie=number) for number, flow in enumerate(flows, 1)])
-    sandbox.appctl("revalidator/wait")
+    sandbox.appctl("revalidator/purge")
     for _ in range(FLOOD):
         sandbox.appctl("netdev-dummy/receive", "p1", FRAME)
     sandbox.appctl("netdev-dummy/receive", "p2", FRAME)

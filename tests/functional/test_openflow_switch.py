@@ -53,8 +53,11 @@ def drop(number: int, *, cookie: int, table: int = 10) -> Flow:
 
 
 def receive(sandbox: Sandbox, *pairs: str) -> None:
-    """Let port p1 receive a UDP packet for each pair of addresses, once the datapath has caught up with the flows."""
-    sandbox.appctl("revalidator/wait")
+    """Let port p1 receive a UDP packet for each pair of addresses, to be decided by the flows as they are now.
+
+    ``revalidator/wait`` would not do: it ends with a walk that may have begun before the flows changed last.
+    """
+    sandbox.appctl("revalidator/purge")
     for src, dst in map(str.split, pairs):
         sandbox.appctl("netdev-dummy/receive", "p1", FRAME.format(src=src, dst=dst))
 
