@@ -18,9 +18,15 @@ PATIENCE = 2.0
 
 
 class LocalBridge:
-    """Follows the bridge, and prepares it again whenever something other than ports has changed there."""
+    """Follows the bridge, and prepares it again whenever something other than ports has changed there.
 
-    def __init__(self, settings: Settings, fatal: Callable[[BaseException], None]) -> None:
+    connected: whether the switch has connected to the agent. If it has not when the agent is ready for it, it is told
+    to: it has known a former agent, and may be in the pause between two attempts to reach that one.
+    """
+
+    def __init__(
+        self, settings: Settings, fatal: Callable[[BaseException], None], connected: Callable[[], bool]
+    ) -> None:
         self._connection, self._bridge = settings.ovsdb_connection, settings.bridge
         self._wanted = BridgeSettings(
             controller=settings.controller,
@@ -29,6 +35,7 @@ class LocalBridge:
             timeouts=settings.protection.timeouts,
         )
         self._switch = LocalSwitch(settings.ovsdb_connection, settings.bridge, on_fault=fatal)
+        self._connected, self._called = connected, False
         self._prepared: int | None = None
         self._complaint = ""
         self._away_since = monotonic()
@@ -78,9 +85,9 @@ class LocalBridge:
     def _prepare(self) -> None:
         seen = self._switch.configuration
         try:
-            if self._switch.prepare(self._wanted):
+            if self._switch.prepare(self._wanted, call=not self._called and not self._connected()):
                 LOG.info("configured bridge %s: controller %s, fail mode secure", self._bridge, self._wanted.controller)
-            self._prepared, self._complaint = seen, ""
+            self._prepared, self._called, self._complaint = seen, True, ""
         except VSwitchError as error:
             self._prepared = None
             self._complain(str(error))

@@ -48,6 +48,12 @@ class BridgeSettings:
     timeouts: Mapping[str, int] = field(default_factory=dict)
 
 
+def respelt(target: str) -> str:
+    """The same place to connect to in another spelling, which Open vSwitch takes for another place."""
+    place, _, port = target.rpartition(":")
+    return f"{place}:{port.removeprefix('0')}" if port.startswith("0") else f"{place}:0{port}"
+
+
 class _BridgeCommand(BaseCommand):  # type: ignore[misc]
     """A change of one bridge that writes only what differs; `result` tells whether anything did."""
 
@@ -104,11 +110,15 @@ class _BridgeCommand(BaseCommand):  # type: ignore[misc]
 
 
 class Prepare(_BridgeCommand):
-    """Make a bridge fit for sgctl."""
+    """Make a bridge fit for sgctl.
 
-    def __init__(self, api: Any, name: str, settings: BridgeSettings) -> None:
+    call: have the switch connect at once.  It tries again after each second only, but anew if the controller is
+    another: the same in another spelling will do.
+    """
+
+    def __init__(self, api: Any, name: str, settings: BridgeSettings, *, call: bool = False) -> None:
         super().__init__(api, name)
-        self.settings = settings
+        self.settings, self.call = settings, call
 
     def change(self, txn: Any, bridge: Any) -> None:
         """Remember what was there, then set what differs."""
@@ -122,12 +132,19 @@ class Prepare(_BridgeCommand):
             self.put_key(bridge, "other_config", DATAPATH_ID, bridge.datapath_id[0])
         if bridge.protocols and OPENFLOW not in bridge.protocols:
             self.put(bridge, "protocols", sorted([*bridge.protocols, OPENFLOW]))
-        for row in self.put_controllers(txn, bridge, [self.settings.controller]):
+        for row in self.put_controllers(txn, bridge, [self._controller(bridge)]):
             self._configure(row)
         put_timeouts(self, txn, bridge, self.settings.zone, self.settings.timeouts)
         tables = dict(bridge.flow_tables)
         for number, name in self.settings.tables.items():
             self._name_table(txn, bridge, number, tables.get(number), name)
+
+    def _controller(self, bridge: Any) -> str:
+        """Ours, as it is written there; if the switch is to be called, as it is not."""
+        wanted, present = self.settings.controller, [row.target for row in bridge.controller]
+        if present not in ([wanted], [respelt(wanted)]):
+            return wanted
+        return respelt(present[0]) if self.call else str(present[0])
 
     def _configure(self, controller: Any) -> None:
         wanted = self.settings

@@ -94,9 +94,12 @@ class LocalSwitch:
             raise VSwitchError("the local switch's database has not been read yet")
         return self._snapshot
 
-    def prepare(self, settings: BridgeSettings) -> bool:
-        """Configure our bridge, and nothing else; true if anything had to be changed. Raises VSwitchError."""
-        return self._transact(Prepare(self._api, self.bridge, settings))
+    def prepare(self, settings: BridgeSettings, *, call: bool = False) -> bool:
+        """Configure our bridge, and nothing else; true if anything had to be changed. Raises VSwitchError.
+
+        call: have the switch connect now, not when it would try the next time.
+        """
+        return self._transact(Prepare(self._api, self.bridge, settings, call=call))
 
     def release(self) -> bool:
         """Put back what `prepare` found, and wait until the switch has; true if anything had to be changed.

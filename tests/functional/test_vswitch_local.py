@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 
 from sgctl.localport import LocalPort, VSwitch
 from sgctl.vswitch import BridgeSettings, LocalSwitch, VSwitchError
-from sgctl.vswitch.bridge import IN_BAND
+from sgctl.vswitch.bridge import IN_BAND, respelt
 from tests.functional.vswitch_sandbox import Sandbox, eventually
 
 pytestmark = pytest.mark.functional
@@ -157,6 +159,28 @@ def test_prepare_sets_what_differs_once(sandbox: Sandbox, watch: Watch) -> None:
     changed = BridgeSettings(controller="tcp:127.0.0.1:16654", tables={0: "FIRST"})
     assert watch.local.prepare(changed)
     assert sandbox.vsctl("get-controller", "br0") == changed.controller
+
+
+def test_a_switch_in_its_pause_connects_when_it_is_called(sandbox: Sandbox, watch: Watch) -> None:
+    """At once, as to a new controller, and keeps its flows; to whom it may be connected stays as it is otherwise."""
+    flow = "table=10,priority=7,ip,nw_src=192.0.2.1,actions=drop"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        settings = replace(SETTINGS, controller=f"tcp:127.0.0.1:{server.getsockname()[1]}")
+        watch.local.prepare(settings)
+        server.accept()[0].close()
+        sandbox.ofctl("add-flow", "br0", flow)
+        begun = time.monotonic()
+        for _ in range(6):
+            eventually(lambda: watch.local.prepare(settings, call=True))
+            server.accept()[0].close()
+        assert time.monotonic() - begun < 3, "pauses of a second"
+    eventually(lambda: not watch.local.prepare(settings))
+    assert sandbox.vsctl("get-controller", "br0") == settings.controller
+    assert "nw_src=192.0.2.1" in sandbox.ofctl("dump-flows", "br0", "table=10")
+    assert watch.local.prepare(settings, call=True)
+    assert sandbox.vsctl("get-controller", "br0") == respelt(settings.controller)
+    assert respelt(respelt(settings.controller)) == settings.controller
 
 
 def test_it_is_never_controlled_before_it_is_secure(sandbox: Sandbox, watch: Watch) -> None:
