@@ -156,7 +156,8 @@ class AdminServer:
         if len(found) < len(seen):
             found += views.others(switch.dump_text(table))
         found.sort(key=lambda view: (view["table_id"], -view["priority"], view["match"]))
-        return self._named(flows=found)
+        desired = sum(table in (None, flow.table) for flow in applied.desired.values())
+        return self._named(desired=desired, flows=found)
 
     def _explain(self, text: str) -> Json:
         applied = self._applied()

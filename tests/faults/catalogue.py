@@ -21,7 +21,7 @@ from devstack.lab.network import BLOCKED
 from devstack.lab.segment import add_addresses, wire
 from tests.faults.harness import Fault
 from tests.faults.scene import Scene
-from tests.functional.promised import WORLD, admin, allow, in_force, ports, revoke
+from tests.functional.promised import WORLD, admin, allow, ports, revoke, wait_in_force
 
 TARGET = 1.0
 """Seconds beyond the switch's own floor in which traffic must flow again."""
@@ -164,7 +164,7 @@ def delete_flows(scene: Scene, chance: Random, *, match: str, command: str = "de
     """Somebody deletes flows by hand; the agent must put them back."""
     hypervisor, agent = scene.hypervisors[0], scene.manager(1)
     hypervisor.ofctl(command, BRIDGE, *([match] if match else []))
-    wait_for("the flows to be back", partial(in_force, agent), timeout=AUDIT + 4, step=0.05)
+    wait_in_force(agent, timeout=AUDIT + 4)
 
 
 def delete_meters(scene: Scene, chance: Random) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 from devstack.lab import Hypervisor, Lab, Manager
 from devstack.lab.api import Account, first_admin
@@ -17,7 +16,7 @@ from devstack.lab.cloud import API_PORT, DATABASE_PORT, MANAGEMENT, Cloud, Order
 from devstack.lab.mobile import Mobile
 from devstack.lab.namespace import wait_for
 from sgctl.db.talk import Talk, TalkError
-from tests.functional.promised import allow, in_force, revoke
+from tests.functional.promised import allow, revoke, wait_in_force
 
 HOSTS = 3
 CONTROL, RELAY = f"{MANAGEMENT}.251", f"{MANAGEMENT}.252"
@@ -85,8 +84,7 @@ class Fleet(Cloud):
         """
         self.control.wait_ready(timeout=timeout)
         wait_for("the relay to reach the database", self._relayed, timeout=timeout, step=0.1)
-        for name, manager in self.managers.items():
-            wait_for(f"{name}: in force", partial(in_force, manager), timeout=timeout, step=0.05)
+        wait_in_force(*self.managers.values(), timeout=timeout)
         wait_for("each VM to be known where it is", self.placed, timeout=timeout, step=0.1)
 
     def _relayed(self) -> bool:

@@ -6,15 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from random import Random
 from uuid import uuid4
 
 from devstack.lab import VM, Hypervisor, Lab, Manager
 from devstack.lab.api import Account
 from devstack.lab.cloud import Cloud, Machine
-from devstack.lab.namespace import wait_for
-from tests.functional.promised import allow, boot, in_force, order, revoke, two_hypervisors
+from tests.functional.promised import allow, boot, order, revoke, two_hypervisors, wait_in_force
 
 OPEN = (("tcp", 80), ("udp", 53), ("icmp", 0))
 """What clients may ask of the server."""
@@ -68,8 +66,7 @@ class Scene:
 
     def settle(self, *, timeout: float = SETTLING) -> None:
         """Wait until the agents are in sync and the switches hold what is desired, nothing less and nothing more."""
-        for name, manager in self.cloud.managers.items():
-            wait_for(f"{name}: in force", partial(in_force, manager), timeout=timeout, step=0.05)
+        wait_in_force(*self.cloud.managers.values(), timeout=timeout)
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def cloud(lab: Lab) -> Cloud:
 def in_force(cloud: Cloud) -> Iterator[None]:
     """Whatever a test does, afterwards each switch holds the flows that its agent desires, and no others."""
     yield
-    wait_in_force(cloud)
+    wait_in_force(*cloud.managers.values())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -37,7 +37,7 @@ def moving_cloud(lab: Lab, *, hypervisors: int = 2, options: Sequence[str] = ())
     for moved in cloud.mobiles.values():
         for hypervisor, _ in list(moved.ports.values()):
             moved.unplug(hypervisor)
-    wait_in_force(cloud)
+    wait_in_force(*cloud.managers.values())
     check_recompute(cloud)
 
 

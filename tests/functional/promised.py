@@ -3,6 +3,7 @@
 
 import re
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_interface
@@ -130,20 +131,33 @@ def metric(manager: Manager, name: str, label: str = "") -> int:
     return round(float(found[1])) if found else 0
 
 
-def in_force(manager: Manager) -> bool:
-    """Whether the switch holds every desired flow, and nothing but them and what it has learned itself."""
-    if manager.get("/readyz")[0] != 200:
-        return False
-    flows = admin(manager, "/admin/flows")["flows"]
-    own = [flow for flow in flows if flow["owner"] not in ("learned", "")]
-    foreign = any(flow["foreign"] for flow in flows)
-    return not foreign and len(own) == metric(manager, "sgctl_flows")
+def amiss(manager: Manager) -> str:
+    """Why the switch does not hold every desired flow, and nothing but them and what it has learned itself; or "".
+
+    One answer says both: what was desired a moment later need not be the same, where rules come and go all the while.
+    """
+    status, ready = manager.get("/readyz")
+    if status != 200:
+        return f"not ready: {ready}"
+    answer = admin(manager, "/admin/flows")
+    own = sum(flow["owner"] not in ("learned", "") for flow in answer["flows"])
+    foreign = [flow for flow in answer["flows"] if flow["foreign"]]
+    return "" if own == answer["desired"] and not foreign else f"{own} of {answer['desired']} flows, foreign: {foreign}"
 
 
-def wait_in_force(cloud: Cloud) -> None:
-    """Wait until that is so on every hypervisor."""
-    for name, manager in cloud.managers.items():
-        wait_for(f"{name}: installed flows are the desired ones", lambda one=manager: in_force(one), step=0.1)
+def wait_in_force(*managers: Manager, timeout: float = 10.0) -> None:
+    """Wait until nothing is amiss on any of these hypervisors."""
+    for manager in managers:
+        said = deque([""], maxlen=3)
+
+        def well(one: Manager = manager, said: deque[str] = said) -> bool:
+            said.append(amiss(one))
+            return not said[-1]
+
+        try:
+            wait_for(f"{manager.name}: installed flows are the desired ones", well, timeout=timeout, step=0.05)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; last {list(said)}") from error
 
 
 def check_recompute(cloud: Cloud) -> None:

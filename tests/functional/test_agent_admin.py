@@ -65,8 +65,9 @@ def test_every_flow_has_an_owner_and_a_reason_and_can_be_explained(agent: Manage
 
 def test_flows_of_one_table(agent: Manager) -> None:
     for name in ("classifier", "CLASSIFIER", "0"):
-        flows = agent.get(f"/admin/flows?table={name}")[1]["flows"]
-        assert flows and {flow["table"] for flow in flows} == {"CLASSIFIER"}
+        answer = agent.get(f"/admin/flows?table={name}")[1]
+        assert answer["flows"] and {flow["table"] for flow in answer["flows"]} == {"CLASSIFIER"}
+        assert answer["desired"] == len(answer["flows"])
 
 
 def test_costs_are_those_of_the_switch(rig: Rig, agent: Manager) -> None:
@@ -137,3 +138,12 @@ def test_metrics_say_how_old_the_knowledge_is(rig: Rig, agent: Manager) -> None:
     eventually(lambda: scrape(agent)["sgctl_database_lag_seconds"][""] > 0.0)
     rig.start_database()
     eventually(lambda: scrape(agent)["sgctl_database_lag_seconds"][""] == 0.0)
+
+
+def test_installed_flows_are_told_with_the_number_of_desired_ones(rig: Rig, agent: Manager) -> None:
+    before = agent.get("/admin/flows")[1]
+    assert before["desired"] == len(before["flows"])
+    rig.sandbox.ofctl("del-flows", BRIDGE, "table=0")
+    after = agent.get("/admin/flows")[1]
+    assert len(after["flows"]) < after["desired"] == before["desired"]
+    eventually(lambda: len(rig.cookies()) == before["desired"])

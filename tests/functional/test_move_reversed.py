@@ -113,7 +113,7 @@ def test_it_does_not_if_no_rule_lets_either_begin_it(cloud: Cloud) -> None:
     stream, entry = forgotten(cloud)
     (group,) = tenant.all("listSecurityGroups", "securitygroup", securitygroupname="server")
     revoke(tenant, [str(rule["ruleid"]) for rule in group["ingressrule"]])
-    wait_in_force(cloud)
+    wait_in_force(*cloud.managers.values())
     heard, sniffer = stream.report().received, server.sniff()
     come(cloud, home)
     sleep(TRIES)
