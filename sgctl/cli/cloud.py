@@ -9,7 +9,7 @@ from sgctl.cli.blocks import Block, Table, Text
 from sgctl.cli.client import job_of
 from sgctl.cli.errors import CliError, UsageError
 from sgctl.cli.session import Progress, Session
-from sgctl.cli.views import cell
+from sgctl.cli.views import cell, in_force
 
 Object = Mapping[str, Any]
 
@@ -63,14 +63,6 @@ def _wait(session: Session) -> None:
 
 
 _RUNS: Mapping[str, Callable[[Session], None]] = {"hosts": _hosts, "ports": _ports, "wait": _wait}
-
-
-def in_force(result: Object) -> str:
-    """How far a change has come, in a sentence, with the hosts that took longest."""
-    total = cell(result.get("hosts"))
-    slow = [f"{one['name']} {one['milliseconds']} ms" for one in result.get("slowest") or ()]
-    named = f"; slowest: {', '.join(slow)}" if slow else ""
-    return f"active on {total} of {total} hosts after {cell(result.get('milliseconds'))} ms{named}"
 
 
 def host_blocks(answer: Object) -> Sequence[Block]:

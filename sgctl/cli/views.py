@@ -27,8 +27,35 @@ _COLUMNS = {
 """Columns of the lists whose objects need no words of their own."""
 
 
+_FORCE = frozenset({"hosts", "milliseconds", "slowest"})
+"""What the result of a job says, perhaps beside an object, that waited for hypervisors."""
+
+
 def blocks(content: Object, columns: Sequence[str] = ()) -> list[Block]:
     """The content of an answer (or of a job's result) as blocks; only `columns` if some are named."""
+    answer, force = _parted(content)
+    return [*_answer_blocks(answer, columns), *([Text(in_force(force))] if force else [])]
+
+
+def _parted(content: Object) -> tuple[Object, Object]:
+    """The answer as it would be without waiting, and how far the change has come."""
+    if not content.keys() >= _FORCE:
+        return content, {}
+    return (
+        {name: value for name, value in content.items() if name not in _FORCE},
+        {name: value for name, value in content.items() if name in _FORCE},
+    )
+
+
+def in_force(result: Object) -> str:
+    """How far a change has come, in a sentence, with the hosts that took longest."""
+    total = cell(result.get("hosts"))
+    slow = [f"{one['name']} {one['milliseconds']} ms" for one in result.get("slowest") or ()]
+    named = f"; slowest: {', '.join(slow)}" if slow else ""
+    return f"active on {total} of {total} hosts after {cell(result.get('milliseconds'))} ms{named}"
+
+
+def _answer_blocks(content: Object, columns: Sequence[str]) -> list[Block]:
     key, found = subject(content)
     if key is None:
         return _remark(content)
@@ -65,6 +92,11 @@ def _is_list_of_objects(value: object) -> bool:
 
 def reduced(content: Object, columns: Sequence[str]) -> Object:
     """`content` with nothing but `columns` of its objects."""
+    answer, force = _parted(content)
+    return {**_reduced(answer, columns), **force}
+
+
+def _reduced(content: Object, columns: Sequence[str]) -> Object:
     key, found = subject(content)
     if not columns or key is None:
         return content
@@ -79,7 +111,7 @@ def _only(item: Object, columns: Sequence[str]) -> Object:
 
 def unknown(content: Object, columns: Sequence[str]) -> str:
     """A sentence if none of the objects has some of `columns`: misspelt, or nowhere set."""
-    key, found = subject(content)
+    key, found = subject(_parted(content)[0])
     if key is None:
         return ""
     items = found if isinstance(found, list) else [found]

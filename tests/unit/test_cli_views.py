@@ -144,3 +144,24 @@ def test_markup_and_control_characters_are_only_text() -> None:
 def test_wide_letters_keep_the_columns_aligned() -> None:
     lines = shown({"count": 2, "zone": [{"name": "東京", "id": "1"}, {"name": "abcd", "id": "2"}]}).splitlines()
     assert lines[1:] == ["東京  1", "abcd  2"]
+
+
+FORCE = {"hosts": 2, "milliseconds": 14, "slowest": [{"name": "hv2", "milliseconds": 14}]}
+IN_FORCE = "active on 2 of 2 hosts after 14 ms; slowest: hv2 14 ms\n"
+
+
+@pytest.mark.parametrize("content", [{"securitygroup": WEB}, {"success": True}], ids=["authorize", "revoke"])
+def test_what_was_waited_for_reads_as_without_and_a_sentence(content: dict[str, Any]) -> None:
+    assert shown({**content, **FORCE}) == f"{shown(content)}\n{IN_FORCE}"
+    assert shown({"jobresult": {**content, **FORCE}}) == f"{shown(content)}\n{IN_FORCE}"
+
+
+def test_a_barrier_is_a_sentence() -> None:
+    assert shown(FORCE) == IN_FORCE
+
+
+def test_columns_of_what_was_waited_for() -> None:
+    waited = {"securitygroup": WEB, **FORCE}
+    assert drawn(views.blocks(waited, ["name"]), io.StringIO()) == f"name  web\n\n{IN_FORCE}"
+    assert views.reduced(waited, ["name"]) == {"securitygroup": {"name": "web"}, **FORCE}
+    assert views.unknown(waited, ["name"]) == ""
