@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 from sgctl.errors import SgctlError
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(PROGRAM, description="Look after the SG database.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('sgctl')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _remote_commands(commands)
     _member_commands(commands)
