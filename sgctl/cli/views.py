@@ -261,6 +261,6 @@ def _brief(item: Any) -> str:
     if "ruleid" in item:
         return f"{traffic(item)} {peer(item)} ({item['ruleid']})"
     if "macaddress" in item:
-        return " ".join((str(item["macaddress"]), *_addresses(item)))
+        return " ".join((str(item["macaddress"]), *_addresses(item), *([f"({item['id']})"] if "id" in item else [])))
     name = item.get("name") or item.get("username")
     return f"{name} ({item['id']})" if name and "id" in item else cell(item)

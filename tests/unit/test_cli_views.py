@@ -87,7 +87,7 @@ def test_vms_are_listed_with_host_addresses_and_groups() -> None:
 def test_a_single_vm_as_fields() -> None:
     lines = shown({"virtualmachine": VM}).splitlines()
     assert "state          Running" in lines
-    assert "nic            02:00:00:00:00:01 10.1.0.5 2001:db8::5 10.1.0.9" in lines
+    assert "nic            02:00:00:00:00:01 10.1.0.5 2001:db8::5 10.1.0.9 (n-1)" in lines
     assert "securitygroup  web (g-1); default (g-0)" in lines
 
 
