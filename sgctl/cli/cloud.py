@@ -15,7 +15,7 @@ Object = Mapping[str, Any]
 
 KEYS = {
     "hosts": ("name", "state", "zoneid", "podid", "keyword"),
-    "ports": ("account", "hostname", "keyword", "state", "virtualmachineid"),
+    "ports": ("account", "hostname", "keyword", "nicid", "state", "virtualmachineid"),
     "wait": ("hosts", "securitygroupid", "timeout", "virtualmachineid"),
 }
 """The commands, and the parameters that may follow them."""
@@ -31,7 +31,7 @@ def run(session: Session) -> None:
     """Ask the API, and show it."""
     name = session.invocation.words[0]
     for key in session.invocation.params:
-        if key not in KEYS[name]:
+        if key.lower() not in KEYS[name]:
             raise UsageError(f"there is no key {key} here; keys: {', '.join(KEYS[name])}")
     _RUNS[name](session)
 

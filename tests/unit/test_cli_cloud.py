@@ -74,6 +74,14 @@ def test_lines_that_make_no_sense(api: Api, argv: tuple[str, ...], words: str) -
     assert done.status == 2 and words in done.err
 
 
+def test_keys_are_parameters_whatever_their_case(api: Api) -> None:
+    api.answer("listHosts", {})
+    api.answer("listPorts", {})
+    assert api.run("hosts", "State=Up").status == 0
+    assert api.run("ports", "--all", "NICID=n-1").status == 0
+    assert (api.asked("listHosts"), api.asked("listPorts")) == ([{"State": "Up"}], [{"NICID": "n-1"}])
+
+
 @pytest.mark.parametrize("word", ["hosts", "ports", "wait"])
 def test_help(api: Api, word: str) -> None:
     assert api.run("help", word).out.startswith(f"sgctl {word} [")
