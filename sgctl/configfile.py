@@ -18,6 +18,7 @@ from sgctl.errors import SgctlError
 
 PROJECT = "sgctl"
 _OPTION = re.compile(r"--[a-z0-9_]+")
+_VALUE = re.compile(r"argument (--[a-z0-9-]+): Invalid (.+) value: (.*)")
 
 
 class OptionError(SgctlError):
@@ -27,7 +28,8 @@ class OptionError(SgctlError):
 def read(conf: cfg.ConfigOpts, arguments: Sequence[str], program: str, files: Sequence[str] | None = None) -> None:
     """Give the options of `conf` their values; `files`: configuration files if the command line names none.
 
-    Raises OptionError; --help and --version end the process, as a bad option does (with a status that is not 0).
+    Raises OptionError; --help and --version end the process, as an option that there is not does (with a status that
+    is not 0).
     """
     complaint = io.StringIO()
     try:
@@ -38,9 +40,25 @@ def read(conf: cfg.ConfigOpts, arguments: Sequence[str], program: str, files: Se
             )  # fmt: skip
     except (cfg.Error, ValueError) as error:
         raise OptionError(str(error)) from error
-    finally:
-        # oslo.config names options as configuration files do.
-        sys.stderr.write(_OPTION.sub(lambda found: found[0].replace("_", "-"), complaint.getvalue()))
+    except SystemExit:
+        said = _named(complaint.getvalue())
+        _raise_of_value(said, arguments)
+        sys.stderr.write(said)
+        raise
+    sys.stderr.write(_named(complaint.getvalue()))
+
+
+def _named(said: str) -> str:
+    """oslo.config names options as configuration files do."""
+    return _OPTION.sub(lambda found: found[0].replace("_", "-"), said)
+
+
+def _raise_of_value(said: str, arguments: Sequence[str]) -> None:
+    """Raise OptionError if oslo.config has found that a value cannot be; it calls all of them arguments."""
+    if found := _VALUE.fullmatch(said.strip()):
+        option, kind, value = found.groups()
+        typed = value in arguments or f"{option}={value}" in arguments
+        raise OptionError(f"{option}: {value!r} is no {kind}{'' if typed else ': see the configuration file'}")
 
 
 def check_keys(conf: cfg.ConfigOpts) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg
 
-from sgctl.config import SWITCH_OPTIONS, OptionError, Settings, parse
+from sgctl.config import SWITCH_OPTIONS, OptionError, Settings, parse, parse_place
 from sgctl.db import pki
 from sgctl.dbfile import Member
 from sgctl.manager.logs import FORMAT, OneLine
@@ -53,8 +53,28 @@ def test_a_key_that_is_no_option_is_named(tmp_path: Path, text: str, complaint: 
 
 def test_options_are_named_as_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        read("--api-port=70000")
+        read("--api-prt=70000")
     assert "--api-port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [("--api-port=70000",), ("--api-port", "70000")])
+def test_a_value_that_cannot_be_is_told(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(OptionError, match=re.escape("--api-port: '70000' is no Port(min=0, max=65535)")) as refused:
+        read(*arguments)
+    assert "file" not in str(refused.value)
+
+
+def test_a_value_of_a_file_is_told_to_be_from_there(tmp_path: Path) -> None:
+    file = tmp_path / "some.conf"
+    file.write_text("[DEFAULT]\nhost_timeout = soon\n")
+    with pytest.raises(OptionError, match=r"--host-timeout: 'soon' is no Integer.*: see the configuration file"):
+        read(f"--config-file={file}", "--api-port=1")
+
+
+def test_an_action_that_there_is_not() -> None:
+    with pytest.raises(OptionError, match=re.escape("'give' is no String(choices=['release'])")) as refused:
+        parse_place("sgctl-bridge", ["release"], ["--config-file=/dev/null", "give"])
+    assert "file" not in str(refused.value)
 
 
 def test_applications_and_uplinks_keep_their_order() -> None:
