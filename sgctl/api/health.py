@@ -76,7 +76,7 @@ def _respond(method: str, path: str, health: Health) -> tuple[int, str, bytes]:
         ready = all(parts.values())
         return 200 if ready else 503, _JSON, _json(ready=ready, **parts)
     if path.startswith("/admin/"):
-        return 404, _JSON, _json(error="no agent runs in this sgctl-manager; ask one on a hypervisor (--host HOST)")
+        return 404, _JSON, _json(error="no agent runs in this sgctl-manager; run sgctl on a hypervisor, where one does")
     return 404, _JSON, _json(error=f"there is nothing at {path}")
 
 
