@@ -22,6 +22,8 @@ RESTORE = "sgctl-restore"
 RESTORE_PREFIXES = "sgctl-restore-prefixes"
 IN_BAND = "disable-in-band"
 DATAPATH_ID = "datapath-id"
+NOBODY = "tcp:127.0.0.1:9"
+"""A controller that is never there: port 9 is for what is to be discarded (RFC 863)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +48,6 @@ class BridgeSettings:
     packet_in_burst: int = 100
     zone: int = 1
     timeouts: Mapping[str, int] = field(default_factory=dict)
-
-
-def respelt(target: str) -> str:
-    """The same place to connect to in another spelling, which Open vSwitch takes for another place."""
-    place, _, port = target.rpartition(":")
-    return f"{place}:{port.removeprefix('0')}" if port.startswith("0") else f"{place}:0{port}"
 
 
 class _BridgeCommand(BaseCommand):  # type: ignore[misc]
@@ -110,15 +106,11 @@ class _BridgeCommand(BaseCommand):  # type: ignore[misc]
 
 
 class Prepare(_BridgeCommand):
-    """Make a bridge fit for sgctl.
+    """Make a bridge fit for sgctl."""
 
-    call: have the switch connect at once.  It tries again after each second only, but anew if the controller is
-    another: the same in another spelling will do.
-    """
-
-    def __init__(self, api: Any, name: str, settings: BridgeSettings, *, call: bool = False) -> None:
+    def __init__(self, api: Any, name: str, settings: BridgeSettings) -> None:
         super().__init__(api, name)
-        self.settings, self.call = settings, call
+        self.settings = settings
 
     def change(self, txn: Any, bridge: Any) -> None:
         """Remember what was there, then set what differs."""
@@ -132,19 +124,12 @@ class Prepare(_BridgeCommand):
             self.put_key(bridge, "other_config", DATAPATH_ID, bridge.datapath_id[0])
         if bridge.protocols and OPENFLOW not in bridge.protocols:
             self.put(bridge, "protocols", sorted([*bridge.protocols, OPENFLOW]))
-        for row in self.put_controllers(txn, bridge, [self._controller(bridge)]):
+        for row in self.put_controllers(txn, bridge, [self.settings.controller]):
             self._configure(row)
         put_timeouts(self, txn, bridge, self.settings.zone, self.settings.timeouts)
         tables = dict(bridge.flow_tables)
         for number, name in self.settings.tables.items():
             self._name_table(txn, bridge, number, tables.get(number), name)
-
-    def _controller(self, bridge: Any) -> str:
-        """Ours, as it is written there; if the switch is to be called, as it is not."""
-        wanted, present = self.settings.controller, [row.target for row in bridge.controller]
-        if present not in ([wanted], [respelt(wanted)]):
-            return wanted
-        return respelt(present[0]) if self.call else str(present[0])
 
     def _configure(self, controller: Any) -> None:
         wanted = self.settings
@@ -185,13 +170,43 @@ class Prepare(_BridgeCommand):
         return json.dumps(memory, sort_keys=True)
 
 
-class Release(_BridgeCommand):
-    """Put back what was there before the first Prepare.
+class _AwaitedCommand(_BridgeCommand):
+    """One of which it is known when the switch has taken it over.
 
     configuration: number of the switch's configuration that has it, once it is committed.
     """
 
     configuration: int = 0
+
+    def count(self, txn: Any) -> None:
+        """Part of the change, if there is one."""
+        for row in self.api.idl.tables["Open_vSwitch"].rows.values():
+            row.increment("next_cfg")
+
+    def post_commit(self, txn: Any) -> None:
+        """Called with the transaction that was successful."""
+        self.configuration = txn.get_increment_new_value() or 0
+
+
+class Divert(_AwaitedCommand):
+    """Let a bridge whose only controller this is have one that does not exist instead, for a moment.
+
+    The switch tries to reach a controller once a second, but one that is new to it at once.
+    """
+
+    def __init__(self, api: Any, name: str, controller: str) -> None:
+        super().__init__(api, name)
+        self.controller = controller
+
+    def change(self, txn: Any, bridge: Any) -> None:
+        """With no controller at all the switch would lose its flows."""
+        if [row.target for row in bridge.controller] == [self.controller]:
+            self.put_controllers(txn, bridge, [NOBODY])
+            self.count(txn)
+
+
+class Release(_AwaitedCommand):
+    """Put back what was there before the first Prepare."""
 
     def change(self, txn: Any, bridge: Any) -> None:
         """Undo, as far as it is remembered."""
@@ -213,12 +228,7 @@ class Release(_BridgeCommand):
                 self.put(bridge.flow_tables[int(number)], "prefixes", prefixes.get(number, []))
         for key in (RESTORE, RESTORE_PREFIXES):
             self.put_key(bridge, "external_ids", key, None)
-        for row in self.api.idl.tables["Open_vSwitch"].rows.values():
-            row.increment("next_cfg")
-
-    def post_commit(self, txn: Any) -> None:
-        """Called with the transaction that was successful."""
-        self.configuration = txn.get_increment_new_value() or 0
+        self.count(txn)
 
 
 def _recall(bridge: Any) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from ovsdbapp.backend.ovs_idl.transaction import Transaction
 
 from sgctl.jsonrpc import FastSession
 from sgctl.localport import VSwitch
-from sgctl.vswitch.bridge import BridgeSettings, Prepare, Release
+from sgctl.vswitch.bridge import BridgeSettings, Divert, Prepare, Release
 from sgctl.vswitch.errors import VSwitchError
 from sgctl.vswitch.ports import TABLES as PORTS
 from sgctl.vswitch.ports import Ports
@@ -99,7 +99,11 @@ class LocalSwitch:
 
         call: have the switch connect now, not when it would try the next time.
         """
-        return self._transact(Prepare(self._api, self.bridge, settings, call=call))
+        if call:
+            divert = Divert(self._api, self.bridge, settings.controller)
+            if self._transact(divert):
+                self._await(divert.configuration)
+        return self._transact(Prepare(self._api, self.bridge, settings))
 
     def release(self) -> bool:
         """Put back what `prepare` found, and wait until the switch has; true if anything had to be changed.
@@ -108,12 +112,18 @@ class LocalSwitch:
         """
         command = Release(self._api, self.bridge)
         changed = self._transact(command)
-        until = monotonic() + self._deadline
-        while changed and self._configuration() < command.configuration:
-            if monotonic() > until:
-                raise VSwitchError("ovs-vswitchd does not take over its new configuration: does it run?")
-            sleep(0.02)
+        if changed and not self._await(command.configuration):
+            raise VSwitchError("ovs-vswitchd does not take over its new configuration: does it run?")
         return changed
+
+    def _await(self, configuration: int) -> bool:
+        """Wait until the switch has the configuration of this number; false if it does not take it over."""
+        until = monotonic() + self._deadline
+        while self._configuration() < configuration:
+            if monotonic() > until:
+                return False
+            sleep(0.005)
+        return True
 
     def _configuration(self) -> int:
         """The number of the configuration that the switch has."""
