@@ -95,14 +95,33 @@ def _least_width(block: Table) -> int:
 
 def _least_widths(block: Table) -> list[int]:
     """How narrow each column may become: words and flows may be folded, names and numbers not."""
+    least = []
+    for index, (name, width) in enumerate(zip(block.columns, _full_widths(block), strict=True)):
+        loose = name in _FOLDED or any(" " in row[index] for row in block.rows)
+        least.append(min(width, _LEAST_FOLDED) if loose else width)
+    return least
+
+
+def _full_widths(block: Table) -> list[int]:
     from rich.cells import cell_len
 
-    widths = []
-    for index, name in enumerate(block.columns):
-        cells = [row[index] for row in block.rows]
-        width = max(cell_len(line) for cell in (name, *cells) for line in cell.split("\n"))
-        loose = name in _FOLDED or any(" " in cell for cell in cells)
-        widths.append(min(width, _LEAST_FOLDED) if loose else width)
+    columns = zip(block.columns, *block.rows, strict=True)
+    return [max(cell_len(line) for cell in cells for line in visible(cell).split("\n")) for cells in columns]
+
+
+def _widths(block: Table, width: int) -> list[int]:
+    """The columns' widths on a line of `width`: the widest become narrower, none than it may.
+
+    rich would narrow columns that may not be, let them grow back, and cut off what then does not fit the line.
+    """
+    widths = _full_widths(block)
+    excess = sum(widths) + _GAP * (len(widths) - 1) - width
+    least = _least_widths(block) if excess > 0 else []
+    for _ in range(excess):
+        wide = [index for index, full in enumerate(widths) if full > least[index]]
+        if not wide:
+            break
+        widths[max(wide, key=widths.__getitem__)] -= 1
     return widths
 
 
@@ -133,7 +152,7 @@ def _rendered(block: Block, stream: TextIO, width: int) -> str:
         else:
             if block.title:
                 target.print(visible(block.title), style="bold", soft_wrap=True)
-            target.print(_rich_table(block, lines=terminal and _is_unicode(stream)))
+            target.print(_rich_table(block, width, lines=terminal and _is_unicode(stream)))
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
@@ -148,7 +167,7 @@ def _rich_fields(block: Fields) -> Any:
     return result
 
 
-def _rich_table(block: Table, *, lines: bool) -> Any:
+def _rich_table(block: Table, width: int, *, lines: bool) -> Any:
     from rich import box, table
 
     result = table.Table(
@@ -159,8 +178,8 @@ def _rich_table(block: Table, *, lines: bool) -> Any:
         padding=(0, _GAP - 1 if lines else _GAP, 0, 0),
         show_lines=lines and len(block.rows) > 1 and any("\n" in cell for row in block.rows for cell in row),
     )
-    for name, least in zip(block.columns, _least_widths(block), strict=True):
-        result.add_column(name, overflow="fold", min_width=least)
+    for name, own in zip(block.columns, _widths(block, width), strict=True):
+        result.add_column(name, overflow="fold", width=own)
     for row in block.rows:
         result.add_row(*(_cell(cell) for cell in row))
     return result
