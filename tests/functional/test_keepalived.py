@@ -14,7 +14,7 @@ from devstack.lab.agent import Stream
 from devstack.lab.cloud import Cloud, Order
 from devstack.lab.namespace import wait_for
 from tests.functional.cluster import CLUSTER, Promises
-from tests.functional.keepalived import Keepalived, by_unicast
+from tests.functional.keepalived import Keepalived, by_unicast, end
 from tests.functional.promised import BOTH, allow, boot, check_recompute, goes_on, two_hypervisors
 
 SECONDS = 4.0
@@ -54,8 +54,7 @@ def daemons(cloud: Cloud) -> Iterator[tuple[Keepalived, Keepalived]]:
     for one in daemons:
         one.start()
     yield daemons
-    for one in daemons:
-        one.stop()
+    end(*daemons)
 
 
 def expect_master(cloud: Cloud, master: Keepalived, backup: Keepalived, streams: list[Stream]) -> None:

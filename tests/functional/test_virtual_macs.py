@@ -19,7 +19,7 @@ from devstack.lab.cloud import Cloud, Machine
 from devstack.lab.namespace import wait_for
 from devstack.lab.network import Cell, probe
 from tests.functional.cluster import ALL_NODES, BROADCAST, CLUSTER, Promises, promising
-from tests.functional.keepalived import ROUTERS, VIRTUAL_MACS, Keepalived, by_unicast, with_virtual_macs
+from tests.functional.keepalived import ROUTERS, VIRTUAL_MACS, Keepalived, by_unicast, end, with_virtual_macs
 from tests.functional.promised import BOTH, admin, allow, boot, check_recompute, goes_on, order, promised_cloud, revoke
 
 SECONDS = 4.0
@@ -67,8 +67,7 @@ def daemons(cloud: Cloud, promises: Promises) -> Iterator[list[Keepalived]]:
     for one in daemons:
         one.start()
     yield daemons
-    for one in daemons:
-        one.stop()
+    end(*daemons)
 
 
 def claims(by: Machine) -> list[bytes]:
@@ -123,6 +122,7 @@ def expect_master(cloud: Cloud, master: Keepalived, others: list[Keepalived], st
         wait_for(
             f"{master.machine.vm.name} alone is master",
             lambda of=version: master.has(of) and not any(one.has(of) for one in others),
+            step=0.05,
         )
     goes_on(*streams)
     gap = max((stream.report(clear=True).gap for stream in streams), default=0.0)
@@ -251,8 +251,7 @@ def test_it_goes_by_unicast(cloud: Cloud, promises: Promises) -> None:
         stream.stop()
     cloud.hypervisors[0].restart_vswitchd()
     expect_master(cloud, first, [second], [])
-    for one in (first, second):
-        one.stop()
+    end(first, second)
     revoke(cloud.accounts["tenant"], rules)
 
 

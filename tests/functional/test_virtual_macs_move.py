@@ -9,7 +9,7 @@ from devstack.lab import Lab
 from devstack.lab.cloud import Cloud
 from devstack.lab.namespace import wait_for
 from tests.functional.cluster import CLUSTER, Promises, promising
-from tests.functional.keepalived import VIRTUAL_MACS, Keepalived, with_virtual_macs
+from tests.functional.keepalived import VIRTUAL_MACS, Keepalived, end, with_virtual_macs
 from tests.functional.promised import BOTH, allow, boot, goes_on, order, promised_cloud
 from tests.functional.test_promise_migration import Wanderer
 
@@ -80,5 +80,4 @@ def test_it_moves_with_its_vm(cloud: Cloud, promises: Promises) -> None:
                 assert VIRTUAL_MACS[version] in client.exec("ip", "neigh", "show", "to", address)
     for stream in streams:
         assert stream.stop().error == ""
-    for one in daemons:
-        one.stop()
+    end(*daemons)
