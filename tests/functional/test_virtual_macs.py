@@ -131,7 +131,8 @@ def expect_master(cloud: Cloud, master: Keepalived, others: list[Keepalived], st
     for client in clients(cloud):
         for address in CLUSTER.values():
             wait_for("the address serves", lambda by=client, to=address: by.probe("tcp", to, 80) == "open")
-    closed = probe([Cell(by, to, "tcp/81", False) for by in clients(cloud) for to in CLUSTER.values()])
+    refused = [Cell(by, to, "tcp/81", False) for by in clients(cloud) for to in CLUSTER.values()]
+    closed = probe(refused, timeout=0.5)
     assert {seen.result for seen in closed} == {"timeout"}
     for client in clients(cloud):
         for version, address in CLUSTER.items():
