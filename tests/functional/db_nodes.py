@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from sgctl.db.status import look
 from tests.functional.api_servers import free_port, until
 
 MANAGER = Path(sys.executable).with_name("sgctl-manager")
@@ -27,6 +28,7 @@ class Node:
         self.port, self.raft, self.agents_port = free_port(), free_port(), free_port()
         self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._said = 0
 
     @property
     def remote(self) -> str:
@@ -55,14 +57,22 @@ class Node:
 
     def start(self) -> Self:
         """Start it and wait until it runs."""
+        self.launch()
+        return self.wait_running()
+
+    def launch(self) -> None:
+        """Start it."""
         self.directory.mkdir(exist_ok=True)
         fixed = [f"--host={self.directory.name}", f"--state-dir={self.directory}"]
         listen = f"--db-listen=p{self.kind}:{self.port}:127.0.0.1"
         with (self.directory / "log").open("ab") as log:
-            before = log.tell()
+            self._said = log.tell()
             command = [MANAGER, *fixed, listen, *self.options, *self.apps]
             self._process = subprocess.Popen(command, stderr=log, env=os.environ | self.environment)
-        until(lambda: " runs " in self.log[before:] or self._process_ended(), "database node")
+
+    def wait_running(self) -> Self:
+        """Wait until it runs, after `launch`."""
+        until(lambda: " runs " in self.log[self._said :] or self._process_ended(), "database node")
         assert not self._process_ended(), self.log
         return self
 
@@ -91,7 +101,7 @@ class Node:
 
 
 class Cluster:
-    """Some members; `options` of sgctl-db say who asks them."""
+    """Some members; `options` of sgctl-db say who asks them, if they do not answer everybody."""
 
     def __init__(self, nodes: Sequence[Node], options: Sequence[str] = ()) -> None:
         self.nodes, self.options = nodes, options
@@ -102,7 +112,9 @@ class Cluster:
         return ",".join(node.remote for node in self.nodes)
 
     def standing(self) -> list[dict[str, Any]]:
-        """What `sgctl-db status` says about each."""
+        """What `sgctl-db status` says about each; without its start where anybody may ask, for that is done often."""
+        if not self.options:
+            return [one.as_json() for one in look(self.remotes)]
         said = tool("status", f"--db={self.remotes}", "--output=json", *self.options, status=None)
         return list(json.loads(said))
 
@@ -133,7 +145,13 @@ def cluster(
             node.options = (*options, f"--db-cluster-local={node.address}")
             node.options += (f"--db-cluster-join={nodes[0].address}",) if nodes else ()
             node.options += (f"--db-listen-agents=pssl:{node.agents_port}:127.0.0.1",) if agents else ()
-            nodes.append(stack.enter_context(node))
+            nodes.append(node)
+            stack.callback(node.stop)
+        nodes[0].start()
+        for node in nodes[1:]:
+            node.launch()
+        for node in nodes[1:]:
+            node.wait_running()
         found = Cluster(nodes, options)
         until(found.complete, "all members")
         yield found

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from sgctl.db import contents
+from sgctl.db.command import main
 from sgctl.db.contents import difference
+from sgctl.db.status import look
 from sgctl.db.talk import Rows, Talk
 from sgctl.dbserver import DatabaseServer
 from sgctl.model import Cloud, Group, Host, Nic, Row
@@ -166,7 +168,7 @@ def test_status_says_what_is_wrong(tmp_path: Path) -> None:
 def test_status_says_that_a_relay_has_lost_its_database(tmp_path: Path) -> None:
     """The relay itself calls that connected for half a minute, while its agents learn of nothing."""
     with served() as server, DatabaseServer(tmp_path / "relay", relay_of=server.remote) as relay:
-        until(lambda: standing(relay.remote)["connected"], "the relay's first connection")
+        until(lambda: look(relay.remote)[0].connected, "the relay's first connection")
         server.stop()
         lost = standing(relay.remote)
         assert (lost["role"], lost["connected"], lost["trouble"]) == ("relay", False, "does not reach the database")
@@ -174,7 +176,7 @@ def test_status_says_that_a_relay_has_lost_its_database(tmp_path: Path) -> None:
             own = talk.transact([{"op": "select", "table": "Database", "where": []}], "_Server")
             assert {row["connected"] for row in own[0]["rows"] if row["model"] == "relay"} == {True}
         server.start()
-        until(lambda: standing(relay.remote)["connected"], "the relay's next connection")
+        until(lambda: look(relay.remote)[0].connected, "the relay's next connection")
 
 
 def standing(remote: str) -> dict[str, Any]:
@@ -204,9 +206,14 @@ def test_errors_are_one_clear_line(arguments: list[str], text: str) -> None:
 @pytest.mark.parametrize(
     "command", ["status", "check", "backup", "restore", "convert", "member", "leave", "kick", "pki", "pki host"]
 )
-def test_every_command_explains_itself(command: str) -> None:
-    assert "usage: sgctl-db" in tool(*command.split(), "--help")
-    assert f"\n    {command.split()[0]} " in tool("--help")
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], command.split()):
+        with pytest.raises(SystemExit) as end:
+            main([*words, "--help"])
+        assert end.value.code == 0
+    overview, _, own = capsys.readouterr().out.rpartition("usage: sgctl-db")
+    assert f"\n    {command.split()[0]} " in overview
+    assert own.startswith(f" {command}")
 
 
 def test_a_file_that_is_no_snapshot_is_refused(tmp_path: Path) -> None:
