@@ -30,6 +30,7 @@ from sgctl.agent.drift import Census, exchanged
 from sgctl.agent.forget import Forgetter
 from sgctl.agent.gather import Gatherer
 from sgctl.agent.held import Held
+from sgctl.agent.holders import left
 from sgctl.agent.local import LocalBridge
 from sgctl.agent.metrics import Metrics
 from sgctl.agent.moves import Moves, Shown
@@ -349,6 +350,10 @@ class Writer:
             self._renewals.note()
         switch.apply(todo.adds, todo.deletes, meanwhile=meanwhile, early=early)
         self._renewals.renew()
+        if learned_again := left(before, decision, todo, installed):
+            self._renewals.note()
+            switch.apply((), learned_again)
+            self._renewals.renew()
         done = monotonic()
         self._metrics.applied(todo, done - started, done - noted)
         for cookie, _ in todo.deletes:
