@@ -12,7 +12,7 @@ from sgctl.agent.holders import left
 from sgctl.memo import Layers
 from sgctl.reconcile import Plan
 from sgctl.world import Decision
-from tests.unit.flow_world import BRIDGE, POD, UNITS, VIRTUAL
+from tests.unit.flow_world import POD, UNITS, VIRTUAL
 
 GUARD_GOES = Plan(deletes=((1, VIRTUAL_GUARD.id),))
 MACS = {of_holder(one.mac, cluster.pod.number) for one in VIRTUAL for cluster in one.clusters}
