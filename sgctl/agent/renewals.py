@@ -41,7 +41,7 @@ class Renewals:
         self._complaint = ""
 
     def note(self) -> None:
-        """Flows are about to change, or have: the next renewal has to be one."""
+        """Flows are about to change, or have, by whomever: the next renewal has to be one."""
         self._due = True
 
     def renew(self) -> None:
