@@ -20,7 +20,7 @@ from typing import Any
 from tests.bench import usage
 from tests.bench.cloud import CIDR_PORT, GROUP_PORT, NEAR, Machine, Size, cidr
 from tests.bench.fabric import Fabric
-from tests.functional.vswitch_sandbox import free_port
+from tests.functional.ports import free_port
 
 DRIVER = Path(__file__).with_name("neutron_driver.py")
 PYTHON = "NEUTRON_PYTHON"

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 from tests.bench.hypervisor import PATIENCE
-from tests.functional.vswitch_sandbox import eventually, free_port
+from tests.functional.ports import free_port
+from tests.functional.vswitch_sandbox import eventually
 
 PROGRAM = Path(sys.executable).with_name("sgctl-manager")
 

@@ -35,7 +35,8 @@ from tests.bench.fabric import Fabric, Restart
 from tests.bench.hypervisor import PATIENCE
 from tests.bench.ovsdb import Json, Ovsdb
 from tests.bench.process import Process
-from tests.functional.vswitch_sandbox import eventually, free_port
+from tests.functional.ports import free_port
+from tests.functional.vswitch_sandbox import eventually
 
 SETTLED = 0.5
 """Seconds after which an agent that has just come into sync would have sent flow mods, if it had any."""

@@ -32,7 +32,8 @@ from sgctl.openflow import encode  # noqa: E402
 from sgctl.openflow.app import BridgeApp  # noqa: E402
 from sgctl.openflow.switch import Switch  # noqa: E402
 from sgctl.reconcile import scope  # noqa: E402
-from tests.functional.vswitch_sandbox import Sandbox, free_port  # noqa: E402
+from tests.functional.ports import free_port  # noqa: E402
+from tests.functional.vswitch_sandbox import Sandbox  # noqa: E402
 
 REPEAT = 7
 PORTS, MEMBERS, MANY = 500, 2000, 100_000

@@ -20,7 +20,8 @@ from sgctl.dbserver import DatabaseServer
 from sgctl.model import Nic
 from sgctl.store import Database, Insert
 from sgctl.world import World
-from tests.functional.vswitch_sandbox import Sandbox, eventually, free_port
+from tests.functional.ports import free_port
+from tests.functional.vswitch_sandbox import Sandbox, eventually
 from tests.unit.worlds import rows, uid
 
 PROGRAM = Path(sys.executable).with_name("sgctl-manager")

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from sgctl.contradictions import contradictions
 from sgctl.model import Address, Member, Nic, Vm, member_id
 from sgctl.signing import signature
 from sgctl.store import Database
+from tests.functional.ports import free_port
 
 PROGRAM = Path(sys.executable).with_name("sgctl-manager")
 DEADLINE = 30.0
@@ -35,13 +35,6 @@ def until(condition: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < end, f"{what}: not within {DEADLINE} s"
         time.sleep(0.02)
     return value
-
-
-def free_port() -> int:
-    """A TCP port that nobody uses now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Server:

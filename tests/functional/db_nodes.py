@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from sgctl.db.status import look
-from tests.functional.api_servers import free_port, until
+from tests.functional.api_servers import until
+from tests.functional.ports import free_port
 
 MANAGER = Path(sys.executable).with_name("sgctl-manager")
 TOOL = Path(sys.executable).with_name("sgctl-db")

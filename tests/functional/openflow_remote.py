@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.functional.vswitch_sandbox import Sandbox, eventually, free_port
+from tests.functional.ports import free_port
+from tests.functional.vswitch_sandbox import Sandbox, eventually
 
 PATIENCE = 30.0
 """Seconds that a driver may take to start on a busy machine."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from sgctl.dbserver import DatabaseServer
-from tests.functional.api_servers import Server, free_port, until
+from tests.functional.api_servers import Server, until
+from tests.functional.ports import free_port
 
 
 def get(port: int, path: str) -> tuple[int, str]:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.functional.api_servers import free_port, until
+from tests.functional.api_servers import until
+from tests.functional.ports import free_port
 
 SILENCE, IDLE, REQUEST, CONNECTIONS = 0.5, 0.3, 1.0, 4
 SERVER = f"""

@@ -17,8 +17,9 @@ from cs import CloudStack, CloudStackApiException
 from sgctl.errors import Unavailable
 from sgctl.model import Account, Group, Host
 from sgctl.store import Database, Insert, Interest, Update
-from tests.functional.api_servers import Server, free_port, until
+from tests.functional.api_servers import Server, until
 from tests.functional.db_nodes import Cluster, Node, cluster, tool
+from tests.functional.ports import free_port
 from tests.functional.store_server import ACME, eventually
 from tests.unit.store_rows import account, group, uid
 

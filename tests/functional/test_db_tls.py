@@ -24,8 +24,9 @@ from tests.functional.agent_rig import Rig
 from tests.functional.api_servers import Server, until
 from tests.functional.db_nodes import Node, cluster, tool
 from tests.functional.db_pki import Pki, options
+from tests.functional.ports import free_port
 from tests.functional.store_server import ACME, BASE, HERE, WEB
-from tests.functional.vswitch_sandbox import eventually, free_port
+from tests.functional.vswitch_sandbox import eventually
 from tests.unit.store_rows import uid
 from tests.unit.worlds import world
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.functional.agent_rig import PROGRAM, Rig
-from tests.functional.vswitch_sandbox import eventually, free_port
+from tests.functional.ports import free_port
+from tests.functional.vswitch_sandbox import eventually
 from tests.unit.worlds import world
 
 

@@ -18,8 +18,8 @@ from sgctl.dbfile import DatabaseFileError
 from sgctl.dbserver import DatabaseServer, DatabaseServerError
 from sgctl.model import Account
 from sgctl.store import Database, Insert
+from tests.functional.ports import free_port
 from tests.functional.store_server import ACME, connected, eventually, held, offline, served
-from tests.functional.vswitch_sandbox import free_port
 
 #: A manager in miniature: it says where it serves, and lives until it is told to end.
 MANAGER = """

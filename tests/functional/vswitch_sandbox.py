@@ -29,13 +29,6 @@ def eventually(probe: Callable[[], T], seconds: float = 10.0) -> T:
     return seen
 
 
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def answers(path: Path) -> bool:
     """Whether somebody listens on a unix socket."""
     with socket.socket(socket.AF_UNIX) as one:
