@@ -50,7 +50,7 @@ def group(reads: Reads, row: Group, rules: Iterable[Rule] | None = None) -> Obje
     """A security group with its rules and VMs, or with `rules` only; both lists of rules are always there."""
     shown = reads.find(Rule, group=row.id) if rules is None else rules
     directions: dict[str, list[Object]] = {"ingress": [], "egress": []}
-    for item in sorted(shown, key=lambda found: (found.created, found.id)):
+    for item in sorted(shown, key=_rule_order):
         directions[item.direction].append(rule(reads, item))
     return {
         **given(id=row.id, name=row.name, description=row.description),
@@ -60,6 +60,11 @@ def group(reads: Reads, row: Group, rules: Iterable[Rule] | None = None) -> Obje
         "tags": [],
         **(_members(reads, row) if rules is None else {}),
     }
+
+
+def _rule_order(row: Rule) -> tuple[int | str, ...]:
+    """As they came; those of one command by what they are, so that lists of equal rules are equal."""
+    return row.created, row.proto, row.first, row.last, row.cidr, row.peer or "", row.id
 
 
 def _members(reads: Reads, row: Group) -> Object:

@@ -104,6 +104,15 @@ def test_a_group_in_use_is_not_deleted(cloud: Cloud, web: Client, operator: Clie
     operator.ok("deleteSecurityGroup", name="nagios")
 
 
+def test_rules_are_listed_as_they_came_and_those_of_one_command_in_order(web: Client) -> None:
+    cidrs = [f"10.{number}.0.0/16" for number in range(1, 10)]
+    authorize(web, cidrlist="192.0.2.0/24", protocol="tcp", startport=80)
+    given = ",".join(reversed(cidrs))
+    assert [rule["cidr"] for rule in authorize(web, cidrlist=given, protocol="udp", startport=53)] == cidrs
+    authorize(web, cidrlist="10.0.0.0/8", protocol="icmp")
+    assert [rule["cidr"] for rule in listed(web)["ingressrule"]] == ["192.0.2.0/24", *cidrs, "10.0.0.0/8"]
+
+
 def test_a_group_that_names_itself_may_be_deleted(web: Client) -> None:
     authorize(web, usersecuritygrouplist="web", account="web")
     web.ok("deleteSecurityGroup", name="web")
