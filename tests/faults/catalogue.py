@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from random import Random
-from time import sleep
+from time import sleep, time
 
 from devstack.lab import Manager
 from devstack.lab.hypervisor import BRIDGE
@@ -29,6 +29,9 @@ SWITCH_FLOOR = 0.3
 RESETS = 2.0
 """Seconds that resets add to the floor of a switch that is empty: it pauses for one before each time that it connects,
 and the last of three resets within a second may meet it just then."""
+CALM = 9.0
+"""Seconds from the start of a switch's database until its connection is older than the pause before it: 4 s at most
+of each, and some to spare."""
 CATCHING_UP = 10.0
 """Seconds in which an agent must have caught up with what happened while it, or the database, was away."""
 OTHER = 91
@@ -144,6 +147,8 @@ def restart_ovsdb(scene: Scene, chance: Random, *, number: int, away: float) -> 
     ovs-vswitchd begins with a pause of 1 s only if it has heard something of a connection older than its last pause.
     """
     hypervisor = scene.hypervisors[number - 1]
+    age = time() - (hypervisor.directory / "ovsdb-server.pid").stat().st_mtime
+    sleep(max(0.0, CALM - age))
     hypervisor.vsctl("set", "Open_vSwitch", ".", "external_ids:heard=now")
     hypervisor.vsctl("remove", "Open_vSwitch", ".", "external_ids", "heard")
     hypervisor.stop_ovsdb(kill=True)
