@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from flows.flow import Flow
 from sgctl.world import Decision, World
 
+NONE = -1
+"""The barrier of who has reached none yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
     """The world that was decided from, what followed, and the desired flows by cookie, which the switch now holds.
 
-    foreign: cookies in the switch that are not ours.  sequence: the last barrier as of this world.  current: both
+    foreign: cookies in the switch that are not ours.  sequence: the last barrier that has been reached.  current: both
     databases were in sync when it was decided.  number: how many there have been since the agent started, so that who
     looks now and then knows whether one was missed.
     """

@@ -40,14 +40,19 @@ class Renewals:
         self._due = True  # Whoever was here before may have ended between a change and its renewal.
         self._complaint = ""
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing is cached that other flows than those of now have decided."""
+        return not (self._due and self.userspace)
+
     def note(self) -> None:
         """Flows are about to change, or have, by whomever: the next renewal has to be one."""
         self._due = True
 
     def renew(self) -> None:
         """Make the switch forget, if flows have changed since it last did. Whatever keeps it from that is logged, and
-        left to the next call."""
-        if not self._due or not self.userspace:
+        left to the next call; no barrier is answered until then."""
+        if self.done:
             return
         try:
             self._control.ask(PURGE)

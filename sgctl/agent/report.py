@@ -19,7 +19,7 @@ from time import time
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
-from sgctl.agent.applied import Applied
+from sgctl.agent.applied import NONE, Applied
 from sgctl.agent.cuts import Cuts
 from sgctl.agent.pulse import Pulse
 from sgctl.agent.writer import Writer
@@ -102,7 +102,7 @@ class Reporter:
         self._address = _own_address(settings.db)
         self._started = round(time() * 1000)
         self._pulse = Pulse()
-        self._answered = -1
+        self._answered = NONE
         self._trouble = ""
         self._late = False
         self._wake = Event()

@@ -21,7 +21,7 @@ from flows.inputs import Bridge, Unit
 from flows.learned import learned
 from flows.meters import MeterSpec
 from flows.moulds import Moulds
-from sgctl.agent.applied import Applied
+from sgctl.agent.applied import NONE, Applied
 from sgctl.agent.arrivals import Arrivals, carry
 from sgctl.agent.audit import Audit
 from sgctl.agent.bounds import Bounds
@@ -183,7 +183,7 @@ class Writer:
         if basis != self._basis:
             with uncollected():
                 self._reconcile(switch, installed, world, noted, current=current)
-            self._basis = basis
+            self._basis = basis if self._renewals.done else None
         if self.applied is not None:
             late = self._moves.left_before(world, self.applied.decision)
             self._forgetter.forget(switch, self._bridge.zone, late)
@@ -290,8 +290,10 @@ class Writer:
             world = replace(world, refused=dict(self._refused))
         self._refused = {owner: old for owner, old in self._refused.items() if owner not in decision.units}
         _log_changes(self.applied, decision)
-        number = self.applied.number + 1 if self.applied is not None else 1
-        self.applied = Applied(world, decision, desired.copy(), todo.foreign, known.sequence, current, number)
+        number, sequence = (self.applied.number + 1, self.applied.sequence) if self.applied is not None else (1, NONE)
+        # What is still cached may let through what flows no longer do: it is not in force yet.
+        sequence = known.sequence if self._renewals.done else sequence
+        self.applied = Applied(world, decision, desired.copy(), todo.foreign, sequence, current, number)
         self._costs.look(self.applied, todo.adds, self._compiler.flows_of)
         self._metrics.observe(decision, len(desired), todo)
         self._metrics.installed.set(len(installed) - todo.foreign - sum(map(learned, installed)))

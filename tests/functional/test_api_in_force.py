@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From an API call to packets: what has been answered as in force is in force, on whatever hypervisor."""
 
-import time
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from devstack.lab import Network
 from devstack.lab.api import Account
 from devstack.lab.example import Example
 from devstack.lab.network import Cell, probe
+from sgctl.cli.errors import ApiError
 
 
 @pytest.fixture
@@ -61,30 +61,47 @@ def test_groups_of_a_running_vm_change_at_once(example: Example, shop: Account, 
     assert not reaches(example, "jump1", "web2", "tcp/7010")
     changed = change_groups(example, operator, "jump1", "default,cacti")
     assert (changed["state"], len(changed["securitygroup"])) == ("Running", 2)
-    settle()
+    settle(example)
     assert reaches(example, "jump1", "web2", "tcp/7010")
     change_groups(example, operator, "jump1", "default")
-    settle()
+    settle(example)
     assert not reaches(example, "jump1", "web2", "tcp/7010")
 
 
-def settle() -> None:
+def settle(example: Example) -> None:
     """Milliseconds are promised; the machine that runs this test may be busy."""
-    time.sleep(0.3)
+    example.cloud.admin.call("createBarrier")
 
 
 def test_a_secondary_address_of_a_running_vm(example: Example, operator: Account) -> None:
     machine = example.machines["nagios1"]
     added = operator.call("addIpToNic", nicid=machine.nic)["nicsecondaryip"]
     other = added["ipaddress"]
-    settle()
+    settle(example)
     operator.call("authorizeSecurityGroupIngress", **port(7020, securitygroupname="nagios", cidrlist="0.0.0.0/0"))
-    settle()
+    settle(example)
     machine.vm.add_address(f"{other}/24")
     machine.vm.serve("tcp", 7020)
     source = example.vm("outside")
     assert source.probe("tcp", other, 7020) == "open"
     operator.call("removeIpFromNic", id=added["id"])
-    settle()
+    settle(example)
     assert source.probe("tcp", other, 7020) in ("timeout", "unreachable")
     machine.vm.remove_address(f"{other}/24")
+
+
+def test_nothing_is_in_force_while_a_switch_may_decide_by_older_flows(example: Example, shop: Account) -> None:
+    hypervisor, other = example.cloud.hypervisors
+    control = hypervisor.directory / "ovs-vswitchd.ctl"
+    away = control.rename(control.with_name("away"))
+    try:
+        shop.call("authorizeSecurityGroupIngress", **port(7030, securitygroupname="web", cidrlist="192.0.2.0/24"))
+        with pytest.raises(ApiError, match=rf"\b{hypervisor.name}\b") as failed:
+            example.cloud.admin.call("createBarrier", timeout="3")
+        assert other.name not in str(failed.value)
+    finally:
+        away.rename(control)
+    settle(example)
+    log = example.cloud.managers[hypervisor.name].log.read_text()
+    assert "cached decisions may outlive their flows for as long as packets come: no control socket" in log
+    assert "the switch forgets cached decisions again" in log

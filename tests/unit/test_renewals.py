@@ -65,6 +65,7 @@ def test_each_change_is_followed_by_one(daemon: Daemon, renewals: Renewals) -> N
 
 def test_the_kernel_needs_none(daemon: Daemon, renewals: Renewals) -> None:
     renewals.userspace = False
+    assert renewals.done
     renewals.renew()
     assert daemon.asked == 0
     renewals.userspace = True
