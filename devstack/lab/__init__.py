@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small cloud of network namespaces: pods, a router, DHCP, hypervisors with real Open vSwitch, and VMs.
 
-Read `keeper` and `namespace` first, then `segment` (wires), `hypervisor`, `vm`, `agent` and `guest` (what speaks inside
-a VM), `network` (who can reach whom), and `cloud`, which puts them together with `sgctl-manager`.
+Read `keeper` and `namespace` first, then `segment` (wires), `hypervisor`, `vm`, `agent` and `devstack.guest` (what
+speaks inside a VM), `network` (who can reach whom), and `cloud`, which puts them together with `sgctl-manager`.
 """
 
 from devstack.lab.hypervisor import Hypervisor

@@ -8,7 +8,8 @@ from typing import NoReturn
 
 from devstack.lab.api import PROGRAMS
 from devstack.lab.example import MISSION_RULE
-from devstack.lab.resident import ROOT, Description, Resident
+from devstack.lab.namespace import ROOT
+from devstack.lab.resident import Description, Resident
 
 IN_A_VM = """
 hostname "$NAME"

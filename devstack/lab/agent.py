@@ -8,16 +8,14 @@ import sys
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from devstack.lab.namespace import Namespace
+from devstack.lab.namespace import ROOT, Namespace
 
 PROBE_TIMEOUT = 1.0
 """Seconds after which a probe gives up."""
 PROBE_TRIES = 3
 """How often a probe sends its datagram within that time."""
-SCRIPT = Path(__file__).with_name("guest.py")
 
 
 class GuestError(Exception):
@@ -62,13 +60,13 @@ class Repeater:
 
 
 class Guest:
-    """The asking end of `guest`, in a VM or any other namespace; requests may overlap, answers have their number."""
+    """The asking end of `devstack.guest`, in a VM or elsewhere; requests may overlap, answers have their number."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._name = namespace.name
         self._process = namespace.popen(
-            sys.executable, "-I", "-S", SCRIPT,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            sys.executable, "-E", "-s", "-S", "-m", "devstack.guest",
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
         self._answers: dict[int, dict[str, Any]] = {}
         self._asked = 0

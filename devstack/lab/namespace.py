@@ -15,6 +15,8 @@ from typing import Any, Self
 from devstack.lab.keeper import OWN_NAMESPACE, setns
 
 COMMAND_TIMEOUT = 30.0
+ROOT = Path(__file__).parents[2]
+"""The checkout, where modules are run from."""
 NAME = re.compile(r"[a-z][a-z0-9-]{0,11}")
 """What pods, hypervisors and VMs may be called: the names end up in interfaces, files and dnsmasq's configuration."""
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from devstack.lab.hypervisor import BRIDGE, Hypervisor
-from devstack.lab.namespace import Lab, checked_name, wait_for
+from devstack.lab.namespace import ROOT, Lab, checked_name, wait_for
 
-KERNEL = Path(__file__).parents[2] / ".venv" / "guest"
+KERNEL = ROOT / ".venv" / "guest"
 """Where `devstack/guest-kernel.sh` puts the kernel and its modules."""
 MEMORY = 96
 """MiB of a guest."""

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import IO, Self
 
 from devstack.lab.example import Example, build
-from devstack.lab.namespace import Lab, wait_for
+from devstack.lab.namespace import ROOT, Lab, wait_for
 
-ROOT = Path(__file__).parents[2]
 START_TIMEOUT = 120.0
 
 
