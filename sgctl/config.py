@@ -252,7 +252,7 @@ def default_text(option: cfg.Opt) -> str:
 def parse_place(program: str, actions: Sequence[str], arguments: Sequence[str]) -> tuple[str, Place]:
     """What to do with which bridge, by the command line and the manager's configuration files; raises OptionError."""
     conf = cfg.ConfigOpts()
-    conf.register_cli_opts([option for option in OPTIONS if option.name in ("ovsdb-connection", "bridge")])
+    conf.register_cli_opts(with_default(option) for option in OPTIONS if option.name in ("ovsdb-connection", "bridge"))
     conf.register_cli_opt(cfg.StrOpt("action", positional=True, choices=list(actions), help="What to do."))
     read(conf, arguments, program, cfg.find_config_files(project=PROJECT, prog=PROGRAM))
     return conf.action, Place(conf.ovsdb_connection, conf.bridge, _rundir(conf.ovsdb_connection))

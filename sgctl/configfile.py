@@ -18,7 +18,9 @@ from sgctl.errors import SgctlError
 
 PROJECT = "sgctl"
 _OPTION = re.compile(r"--[a-z0-9_]+")
-_VALUE = re.compile(r"argument (--[a-z0-9-]+): Invalid (.+) value: (.*)")
+_VALUE = re.compile(r"argument (--[a-z0-9-]+): Invalid (\w+)(.*) value: (.*)")
+_CHOICES = re.compile(r"\(choices=\[(.*)\]\)")
+_KINDS = {"Integer": "whole number", "Port": "whole number", "Boolean": "true or false"}
 
 
 class OptionError(SgctlError):
@@ -56,9 +58,13 @@ def _named(said: str) -> str:
 def _raise_of_value(said: str, arguments: Sequence[str]) -> None:
     """Raise OptionError if oslo.config has found that a value cannot be; it calls all of them arguments."""
     if found := _VALUE.fullmatch(said.strip()):
-        option, kind, value = found.groups()
+        option, kind, bounds, value = found.groups()
         typed = value in arguments or f"{option}={value}" in arguments
-        raise OptionError(f"{option}: {value!r} is no {kind}{'' if typed else ': see the configuration file'}")
+        where = "" if typed else ": see the configuration file"
+        if choices := _CHOICES.fullmatch(bounds):
+            raise OptionError(f"{value!r} is none of {choices[1]}{where}")
+        wanted = f"{_KINDS.get(kind, kind)} {bounds}".strip()
+        raise OptionError(f"{option}: {value!r} is no {wanted}{where}")
 
 
 def check_keys(conf: cfg.ConfigOpts) -> None:

@@ -59,7 +59,8 @@ def test_options_are_named_as_on_the_command_line(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("arguments", [("--api-port=70000",), ("--api-port", "70000")])
 def test_a_value_that_cannot_be_is_told(arguments: tuple[str, ...]) -> None:
-    with pytest.raises(OptionError, match=re.escape("--api-port: '70000' is no Port(min=0, max=65535)")) as refused:
+    said = re.escape("--api-port: '70000' is no whole number (min=0, max=65535)")
+    with pytest.raises(OptionError, match=said) as refused:
         read(*arguments)
     assert "file" not in str(refused.value)
 
@@ -67,14 +68,21 @@ def test_a_value_that_cannot_be_is_told(arguments: tuple[str, ...]) -> None:
 def test_a_value_of_a_file_is_told_to_be_from_there(tmp_path: Path) -> None:
     file = tmp_path / "some.conf"
     file.write_text("[DEFAULT]\nhost_timeout = soon\n")
-    with pytest.raises(OptionError, match=r"--host-timeout: 'soon' is no Integer.*: see the configuration file"):
+    with pytest.raises(OptionError, match=r"--host-timeout: 'soon' is no whole number .*: see the configuration file"):
         read(f"--config-file={file}", "--api-port=1")
 
 
 def test_an_action_that_there_is_not() -> None:
-    with pytest.raises(OptionError, match=re.escape("'give' is no String(choices=['release'])")) as refused:
+    with pytest.raises(OptionError, match=re.escape("'give' is none of 'release'")) as refused:
         parse_place("sgctl-bridge", ["release"], ["--config-file=/dev/null", "give"])
     assert "file" not in str(refused.value)
+
+
+def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_place("sgctl-bridge", ["release"], ["--help"])
+    shown = "".join(capsys.readouterr().out.split())
+    assert "(default:br-int)" in shown and "(default:unix:/run/openvswitch/db.sock)" in shown
 
 
 def test_applications_and_uplinks_keep_their_order() -> None:
