@@ -207,7 +207,7 @@ def _leave(options: Options) -> int:
 def _kick(options: Options) -> int:
     from sgctl.db import status
 
-    print(status.control(options.state_dir, "cluster/kick", options.server) or "asked to go")
+    print(status.kick(options.state_dir, options.server) or "asked to go")
     return 0
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +15,9 @@ from sgctl.db.talk import Standing, Talk, TalkError
 from sgctl.dbfile import DATABASE
 from sgctl.dbserver import program
 from sgctl.errors import SgctlError
+
+_MEMBER = re.compile(r"^ +([0-9a-f]{4}) \([0-9a-f]{4} at (\S+)\)( \(self\))?", re.MULTILINE)
+"""A line of `cluster/status`, where a member's id is cut to four digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,5 +124,22 @@ def control(state_dir: Path, command: str, *arguments: str) -> str:
     words = [program("ovs-appctl"), "--timeout=10", "-t", str(socket), command, DATABASE, *arguments]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     if ended.returncode:
-        raise SgctlError(f"{command}: {(ended.stderr or ended.stdout).strip().splitlines()[-1]}")
+        # The server's own words come before ovs-appctl's, that there was an error.
+        said = (ended.stderr or ended.stdout).strip().splitlines()[0]
+        in_none = said.startswith(f'"{command}" is not a valid command')
+        raise SgctlError(f"the database server of {state_dir} is in no cluster" if in_none else f"{command}: {said}")
     return ended.stdout.strip()
+
+
+def kick(state_dir: Path, server: str) -> str:
+    """Take another member, by its id or address, out of the cluster of the one here.
+
+    Raises SgctlError if there is none like it, without asking: Open vSwitch 3.1's server, if it is the only member,
+    takes itself out whoever is named, and with itself the database.
+    """
+    members = _MEMBER.findall(control(state_dir, "cluster/status"))
+    others = [(id, address) for id, address, own in members if not own]
+    if not any(server == address or server.startswith(id) for id, address in others):
+        known = ", ".join(f"{id} ({address})" for id, address in others) or "none"
+        raise SgctlError(f"{server} is no other member of the cluster; the others are: {known}")
+    return control(state_dir, "cluster/kick", server)

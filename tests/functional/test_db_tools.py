@@ -216,6 +216,30 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert own.startswith(f" {command}")
 
 
+@pytest.mark.parametrize("command", [["member"], ["leave"], ["kick", "abcd"]], ids=" ".join)
+def test_who_is_in_no_cluster_is_told_so(command: list[str], tmp_path: Path) -> None:
+    with DatabaseServer(tmp_path):
+        assert "is in no cluster" in tool(*command, f"--state-dir={tmp_path}", status=1)
+
+
+def test_a_member_that_is_alone_is_not_kicked_by_mistake(tmp_path: Path) -> None:
+    """Open vSwitch's server would leave the cluster, and take the database along, whoever is named."""
+    node = Node(tmp_path / "a")
+    node.options = (f"--db-cluster-local={node.address}",)
+    with node:
+        for wrong in ("zzzz", "tcp:192.0.2.1:6643", node.address):
+            said = tool("kick", wrong, f"--state-dir={node.directory}", status=1)
+            assert f"{wrong} is no other member of the cluster; the others are: none" in said
+        assert "cluster member" in tool("member", f"--state-dir={node.directory}")
+
+
+def test_whom_to_kick_must_be_a_member(tmp_path: Path) -> None:
+    with cluster(tmp_path) as three:
+        first, *others = three.nodes
+        said = tool("kick", "zzzz", f"--state-dir={first.directory}", status=1)
+        assert all(f"({node.address})" in said for node in others) and first.address not in said
+
+
 def test_a_file_that_is_no_snapshot_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("nonsense")
     with served() as server:
