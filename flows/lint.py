@@ -14,7 +14,7 @@ from flows import fields as f
 from flows.bands import Band
 from flows.fields import OWNED, Bits, MatchField
 from flows.flow import Action, Ct, Flow, Goto, Learn, Load, Match, Meter, Move, OutputBits, Pop, Push, Resubmit
-from flows.tables import BY_ID, BY_NAME, TABLES, Table
+from flows.tables import ASIDE, BY_ID, BY_NAME, TABLES, Table
 
 _REGISTERS = {bits.of for bits in OWNED}
 _ETHERNET = {
@@ -99,6 +99,8 @@ def _acting(flow: Flow, table: Table) -> Iterator[str]:
             name = BY_ID[number].name if number in BY_ID else str(number)
             if name not in table.to:
                 yield f"may not go to {name}"
+            elif isinstance(action, Resubmit) is not (BY_ID[number] in ASIDE):
+                yield f"may not {'resubmit' if isinstance(action, Resubmit) else 'go on'} to {name}"
         if isinstance(action, Learn):
             yield from _learning(action)
         if isinstance(action, Ct) and action.commit and not _valid(flow.match):

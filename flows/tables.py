@@ -379,6 +379,8 @@ TABLES: tuple[Table, ...] = (
     RESUMED, STATE, RELATED, EGRESS_PEER, EGRESS_RULES, EGRESS_BUNDLES, INGRESS_PEER, DHCP_GUARD, INGRESS_RULES,
     INGRESS_BUNDLES, COMMIT, OUTPUT,
 )  # fmt: skip
+#: Looked up beside the packet's way, or by copies of it (`Resubmit`): what finds nothing there has lost nothing.
+ASIDE: frozenset[Table] = frozenset({HOLDER, FANOUT, DHCP_WAITING})
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
 BY_ID: dict[int, Table] = {table.id: table for table in TABLES}
 

@@ -14,7 +14,7 @@ from flows.flow import Flow
 from flows.inputs import Port, Standby
 from flows.learned import learned
 from flows.meters import Bound, MeterSpec
-from flows.tables import BY_ID
+from flows.tables import ASIDE, BY_ID
 from sgctl import rules
 from sgctl.addresses import words
 from sgctl.agent.applied import Applied
@@ -133,11 +133,11 @@ def _view(table: int, priority: int, match: str, actions: str, cookie: int, pack
 
 
 def drops(desired: Mapping[int, Flow], seen: Iterable[Installed]) -> list[Json]:
-    """Dropped packets by reason."""
+    """Dropped packets by reason; that a look aside found nothing is no drop."""
     counts: dict[tuple[int, str], int] = {}
     for one in seen:
         flow = desired.get(one.cookie)
-        if flow is not None and flow.drops:
+        if flow is not None and flow.drops and BY_ID[flow.table] not in ASIDE:
             key = (flow.table, flow.note)
             counts[key] = counts.get(key, 0) + one.packets
     return [

@@ -12,6 +12,7 @@ from flows.flow import Flow
 from flows.inputs import Bridge, Virtual
 from flows.pipeline import build
 from flows.stages.virtual import holders
+from flows.tables import ASIDE
 from sgctl.agent.applied import Applied
 from sgctl.agent.tracing import QueryError, trace
 from sgctl.agent.views import FlowViews, drops, port_view
@@ -129,6 +130,11 @@ def test_drops_are_counted_by_reason() -> None:
     found = drops(APPLIED.desired, seen(packets=3))
     assert found and all(set(drop) == {"reason", "table", "packets"} for drop in found)
     assert all(drop["packets"] % 3 == 0 and drop["reason"] for drop in found)
+
+
+def test_a_copy_that_finds_nobody_is_no_drop() -> None:
+    """Each router advertisement is looked up in every part of the ports, most of which are empty."""
+    assert not {drop["table"] for drop in drops(APPLIED.desired, seen(packets=3))} & {table.name for table in ASIDE}
 
 
 def test_a_port_view_has_the_promised_keys() -> None:

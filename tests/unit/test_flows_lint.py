@@ -12,7 +12,19 @@ from flows import lint
 from flows.bands import Band
 from flows.flow import Ct, CtClear, Flow, Goto, Load, Match, OutputBits, Resubmit
 from flows.inputs import Bridge
-from flows.tables import CLASSIFIER, COMMIT, DELIVER, LOCATE, OUTPUT, SERVICES, SOURCE_GUARD, STATE, TABLES
+from flows.tables import (
+    CLASSIFIER,
+    COMMIT,
+    DELIVER,
+    DESTINATION,
+    FANOUT,
+    LOCATE,
+    OUTPUT,
+    SERVICES,
+    SOURCE_GUARD,
+    STATE,
+    TABLES,
+)
 from flows.terms import IPV4, UDP4
 from tests.unit.flow_world import BRIDGE, UNITS, flows_of
 
@@ -63,6 +75,8 @@ COMMITTED = Ct(1, OUTPUT.id, commit=True)
         (flow(SERVICES.id, do=(Goto(STATE.id),)), "may not go to STATE"),
         (flow(SERVICES.id, do=(Resubmit(LOCATE.id),)), "may not go to LOCATE"),
         (flow(SERVICES.id, do=(Goto(200),)), "may not go to 200"),
+        (flow(SERVICES.id, do=(Goto(FANOUT.id),)), "may not go on to FANOUT"),
+        (flow(SERVICES.id, do=(Resubmit(DESTINATION.id),)), "may not resubmit to DESTINATION"),
         (flow(SERVICES.id, do=(Goto(DELIVER.id), Goto(DELIVER.id))), "goto is not the last action"),
         (flow(SERVICES.id, do=(OutputBits(f.SRC_POD),)), None),
         (flow(STATE.id, do=(OutputBits(f.OUT_PORT),)), "may not read OUT_PORT"),
