@@ -172,8 +172,8 @@ COMMANDS = tuple(_REQUESTS)
 
 
 def flow_blocks(answer: Mapping[str, Any]) -> list[Block]:
-    """Flows in the order of their tables; whose they are, and why."""
-    columns = ("table", "priority", "packets", "owner", "match", "actions", "why", "cookie")
+    """Flows in the order of their tables; whose they are, and why. The actions of some are longer than all else."""
+    columns = ("table", "priority", "packets", "owner", "match", "why", "cookie", "actions")
     rows = [
         (
             cell(flow.get("table")),
@@ -181,9 +181,9 @@ def flow_blocks(answer: Mapping[str, Any]) -> list[Block]:
             cell(flow.get("packets")),
             _owner(flow),
             cell(flow.get("match")) or "any",
-            cell(flow.get("actions")),
             _why(flow),
             cell(flow.get("cookie")),
+            cell(flow.get("actions")),
         )
         for flow in answer.get("flows") or ()
     ]

@@ -53,7 +53,7 @@ def test_flows(agent: Api) -> None:
     lines = agent.run("flows", "--table", "CLASSIFIER").out.splitlines()
     assert agent.calls == [("/admin/flows", {"table": "CLASSIFIER"})]
     assert lines[0] == "br-int on hv1"
-    assert lines[1].split() == ["table", "priority", "packets", "owner", "match", "actions", "why", "cookie"]
+    assert lines[1].split() == ["table", "priority", "packets", "owner", "match", "why", "cookie", "actions"]
     assert "tap1 (web1)" in lines[2] and "from a VM: tcp 80 from 0.0.0.0/0" in lines[2]
     assert "not ours" in lines[3] and " any " in lines[3]
 
