@@ -49,8 +49,10 @@ function stop_sgctl {
     stop_process sgctl-manager
 }
 
-# Give the bridge back and remove configuration and database.
+# Give the bridge back and remove configuration and database. A bridge whose switch does not run cannot be released: it
+# loses its controller at least.
 function clean_sgctl {
+    sudo "$(command -v sgctl-bridge)" --config-file "$SGCTL_CONF" release || echo "sgctl: $SGCTL_BRIDGE is not released"
     sudo ovs-vsctl --if-exists del-controller "$SGCTL_BRIDGE"
     sudo ovs-vsctl --if-exists del-fail-mode "$SGCTL_BRIDGE"
     sudo rm -rf "$SGCTL_CONF_DIR" "$SGCTL_STATE_DIR"

@@ -79,10 +79,15 @@ def test_the_configuration_is_what_the_manager_reads(tmp_path: Path) -> None:
     assert (read.bridge, read.db_listen, read.api_host) == ("br-int", "ptcp:6641:192.0.2.1", "192.0.2.1")
 
 
-def test_start(tmp_path: Path) -> None:
-    program = tmp_path / "sgctl-manager"
+def installed(directory: Path, name: str) -> Path:
+    program = directory / name
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
+    return program
+
+
+def test_start(tmp_path: Path) -> None:
+    program = installed(tmp_path, "sgctl-manager")
     calls = source(tmp_path, "stack", "extra", PATH=f"{tmp_path}:/usr/bin:/bin")
     assert calls == [
         "sudo ovs-vsctl --may-exist add-br br-int -- set bridge br-int fail_mode=secure",
@@ -93,8 +98,10 @@ def test_start(tmp_path: Path) -> None:
 
 
 def test_unstack_and_clean(tmp_path: Path) -> None:
+    program = installed(tmp_path, "sgctl-bridge")
     assert source(tmp_path, "unstack") == ["stop_process sgctl-manager"]
-    assert source(tmp_path, "clean") == [
+    assert source(tmp_path, "clean", PATH=f"{tmp_path}:/usr/bin:/bin") == [
+        f"sudo {program} --config-file {tmp_path}/sgctl.conf release",
         "sudo ovs-vsctl --if-exists del-controller br-int",
         "sudo ovs-vsctl --if-exists del-fail-mode br-int",
         "sudo rm -rf /etc/sgctl /opt/stack/data/sgctl",
