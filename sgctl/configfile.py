@@ -37,7 +37,7 @@ def read(conf: cfg.ConfigOpts, arguments: Sequence[str], program: str, files: Se
     try:
         with redirect_stderr(complaint):
             conf(
-                args=list(arguments), project=PROJECT, prog=program, version=version(PROJECT),
+                args=list(arguments), project=PROJECT, prog=program, version=f"{program} {version(PROJECT)}",
                 default_config_files=files,
             )  # fmt: skip
     except (cfg.Error, ValueError) as error:
