@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import eventlet
 from eventlet import wsgi
 
-from flows.learned import LEARNED
+from flows.learned import LEARNED, learned
 from flows.meters import Bound
 from flows.tables import BY_NAME, TABLES
 from sgctl.agent.applied import Applied
@@ -166,7 +166,8 @@ class AdminServer:
         except ValueError:
             raise HttpError(400, f"{text!r} is not a cookie such as 0x5c00…") from None
         if cookie not in applied.desired:
-            raise HttpError(404, f"no desired flow has the cookie {cookie:#x}")
+            whose = "is learned from a packet" if learned(cookie) else "is somebody else's, or about to go"
+            raise HttpError(404, f"no desired flow has the cookie {cookie:#x}: a flow with it {whose}")
         seen: Installed | None = self._switch().installed().get(cookie)
         return FlowViews(applied).explain(applied.desired[cookie], seen)
 
@@ -176,7 +177,8 @@ class AdminServer:
 
     def _drops(self, query: Query) -> Json:
         switch = self._switch()
-        return {"drops": [*drops(self._applied().desired, switch.flows()), *drops_by_bounds(self._metered(switch))]}
+        found = [*drops(self._applied().desired, switch.flows()), *drops_by_bounds(self._metered(switch))]
+        return self._named(drops=found)
 
     def _metered(self, switch: Switch) -> list[tuple[str, Bound, int]]:
         """What the bounds of ports have dropped."""

@@ -34,7 +34,8 @@ def agent(rig: Rig) -> Manager:
     [
         ("/admin/nothing", 404, "nothing at /admin/nothing"),
         ("/admin/flows?table=NOWHERE", 404, "no table NOWHERE; tables: CLASSIFIER"),
-        ("/admin/explain/0x5c00000000000001", 404, "0x5c00000000000001"),
+        ("/admin/explain/0x5c00000000000001", 404, "cookie 0x5c00000000000001: a flow with it is somebody else's"),
+        ("/admin/explain/0xffff000000000001", 404, "learned from a packet"),
         ("/admin/explain/zebra", 400, "'zebra' is not a cookie"),
         ("/admin/trace", 400, "in_port is missing"),
         ("/admin/trace?in_port=tap5&src=a&dst=b", 400, "src:"),
@@ -90,6 +91,7 @@ def test_drops_are_counted(rig: Rig, agent: Manager) -> None:
         return any(drop["packets"] for drop in agent.get("/admin/drops")[1]["drops"])
 
     eventually(counted)
+    assert agent.get("/admin/drops")[1]["bridge"] == BRIDGE
     assert 'sgctl_dropped_packets{reason="' in agent.get("/metrics")[1]
 
 
