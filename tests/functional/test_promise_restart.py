@@ -80,22 +80,28 @@ def wait_state(cloud: Cloud, name: str, state: str, host: str = "") -> None:
 
 
 def test_a_reboot_in_place(cloud: Cloud, net: Network) -> None:
-    """The port goes and comes with another number: the rules are there, the old connections are not."""
-    machine = cloud.machines["web1"]
+    """The port goes and comes with another number: the rules are there, what a rule that is gone let in is not."""
+    machine, tenant = cloud.machines["web1"], cloud.accounts["tenant"]
     expect_rules(cloud, "web1", net)
     peer = cloud.machines["peer1"].vm
-    streams = [peer.stream("udp", machine.vm.address(version), 53) for version in BOTH]
-    rules = cloud.accounts["tenant"].all("listSecurityGroups", "securitygroup", securitygroupname="web")
-    assert len(rules[0]["ingressrule"]) == len(SERVICES)
+    once = allow(tenant, "web", "udp/5353", peers=["tenant/peer"])
+    machine.vm.serve("udp", 5353)
+    streams = [peer.stream("udp", machine.vm.address(version), 5353) for version in BOTH]
+    goes_on(*streams)
+    revoke(tenant, once)
+    goes_on(*streams)
     host = machine.order.hypervisor
     host.unplug(machine.port)
     machine.vm.close()
     wait_for("the port to be gone", lambda: "web1" not in ports(cloud.managers[host.name]), step=0.05)
-    start(cloud, machine, "web1b", host)
+    start(cloud, machine, "web1b", host).vm.serve("udp", 5353)
     expect_rules(cloud, "web1", net)
     wait_state(cloud, "web1", "Running", host.name)
-    for stream in streams:
-        stream.stop()
+    before = [stream.report() for stream in streams]
+    expect_rules(cloud, "web1", net)
+    for old, stream in zip(before, streams, strict=True):
+        report = stream.stop()
+        assert (report.received, report.error) == (old.received, "") and report.sent > old.sent
 
 
 def test_stopped_and_started_by_the_api(cloud: Cloud, net: Network) -> None:
