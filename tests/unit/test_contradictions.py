@@ -118,7 +118,7 @@ def stranger(place: Place) -> str:
 
 def no_address(place: Place) -> str:
     group = place.group("a", place.user).id
-    return place.insert(Member(id=member_id(group, "10.2.0.99"), group=group, nic=place.nic, address="10.2.0.99"))
+    return place.insert(Member(id=member_id(group, "10.2.0.199"), group=group, nic=place.nic, address="10.2.0.199"))
 
 
 def lost_member(place: Place) -> str:
