@@ -17,6 +17,7 @@ from eventlet.support.greenlets import GreenletExit
 from os_ken import cfg
 from os_ken.base.app_manager import AppManager
 from os_ken.controller import controller, ofp_event  # noqa: F401 - the first registers os-ken's options
+from prometheus_client import Gauge
 
 from sgctl.collector import uncollected
 from sgctl.config import AGENT, DB, PROGRAM, SWITCH_OPTIONS, Settings, parse, with_default
@@ -24,7 +25,7 @@ from sgctl.db.status import leader
 from sgctl.dbserver import DatabaseServer
 from sgctl.errors import SgctlError
 from sgctl.manager.applications import check, load
-from sgctl.manager.logs import start_logging
+from sgctl.manager.logs import Unhurried, start_logging
 from sgctl.manager.ports import check_free
 from sgctl.manager.signals import End
 from sgctl.services import Services
@@ -47,8 +48,7 @@ def launch(arguments: Sequence[str]) -> int:
     """Run the applications until the end; the exit status."""
     try:
         settings = _settings(arguments)
-        start_logging(verbose=settings.verbose)
-        return _run(settings)
+        return _run(settings, start_logging(verbose=settings.verbose))
     except SgctlError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
@@ -69,7 +69,7 @@ def _settings(arguments: Sequence[str]) -> Settings:
         raise SystemExit(1 if end.code else 0) from None
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, log: Unhurried) -> int:
     end = End()
     threading.excepthook = partial(_thread_failed, end)
     with ExitStack() as stack:
@@ -78,6 +78,8 @@ def _run(settings: Settings) -> int:
         interest = None if set(apps) - {AGENT, DB} else Interest()
         database = stack.enter_context(_database(settings, interest))
         services = Services(settings, database, interest, end.fail)
+        lost = Gauge("sgctl_log_lines_lost", "Lines that nobody took.", registry=services.health.registry)
+        lost.set_function(lambda: log.lost)
         services.spawn(_watch, database)
         if interest is None:
             services.spawn(_explain_absence, database)
