@@ -369,6 +369,9 @@ def _check_remotes(settings: Settings) -> None:
             kind = remote.partition(":")[0]
             if kind not in allowed:
                 raise OptionError(f"{option} {remote}: must start with {' or '.join(f'{one}:' for one in allowed)}")
+            # To look a name up would hold up all that the process does, for as long as no name server answers.
+            if kind in ("tcp", "ssl") and not _ADDRESS.fullmatch(remote):
+                raise OptionError(f"{option} {remote}: must be {kind}:IP:PORT, names are not looked up")
             if kind.endswith("ssl") and settings.db_tls is None:
                 raise OptionError(f"{option} {remote} needs --db-ssl-key, --db-ssl-cert and --db-ssl-ca")
 

@@ -133,7 +133,7 @@ def identity(tls: Tls) -> list[str]:
 
 
 def test_a_database_of_this_process(tls: Tls) -> None:
-    assert read().serves and read("sgctl.db").serves and not read("--db=tcp:a:1").serves
+    assert read().serves and read("sgctl.db").serves and not read("--db=tcp:10.0.0.1:1").serves
     member = read(*CLUSTER, "--db-cluster-join=tcp:10.0.0.2:6643,tcp:10.0.0.3:6643").db_member
     assert member == Member(local="tcp:10.0.0.1:6643", join=("tcp:10.0.0.2:6643", "tcp:10.0.0.3:6643"))
     assert read(*CLUSTER, "sgctl.agent").serves and read(*RELAY, "sgctl.agent").db_relay_of == "tcp:10.0.0.1:6641"
@@ -169,6 +169,10 @@ def test_openflow_by_tls(tls: Tls) -> None:
         ([*CLUSTER, "--db-relay-of=tcp:10.0.0.1:6641"], "exclude each other"),
         ([*CLUSTER, "sgctl.api"], "name all members with --db"),
         ([*RELAY, "sgctl.api"], "name all members with --db"),
+        (["--db=tcp:sg.example.org:6641"], "must be tcp:IP:PORT, names are not looked up"),
+        (["--db=tcp:10.0.0.1:6641,tcp:sg:6641"], "--db tcp:sg:6641: must be tcp:IP:PORT"),
+        (["--db-relay-of=ssl:sg:6641", "sgctl.db"], "must be ssl:IP:PORT"),
+        (["--ovsdb-connection=tcp:hv1:6640"], "must be tcp:IP:PORT"),
         (["--db-relay-of=x:1", "sgctl.db"], "must start with unix: or tcp: or ssl:"),
         (["--db-listen=tcp:6641:127.0.0.1"], "must start with punix: or ptcp: or pssl:"),
         (["--db-listen-agents=ptcp:6642"], "must start with pssl:"),
@@ -191,7 +195,7 @@ def test_a_relay_does_not_check_agents(tls: Tls) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--db=x"], ["--db=tcp:a:1", "--db-listen=ptcp:1"], ["--host= "], ["--bridge="], ["--ovsdb-connection=x"]],
+    [["--db=x"], ["--db=tcp:10.0.0.1:1", "--db-listen=ptcp:1"], ["--host= "], ["--bridge="], ["--ovsdb-connection=x"]],
 )
 def test_options_that_cannot_be_right(arguments: list[str]) -> None:
     with pytest.raises(OptionError):
