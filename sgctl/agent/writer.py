@@ -230,8 +230,7 @@ class Writer:
         if installed is not None and not self._stale:
             self._look_after_bounds(switch)
             return installed
-        if installed is None:
-            switch.set_fragment_mode()
+        switch.set_fragment_mode()
         self._bounds.read_back(switch)
         seen = switch.flows()
         expected, installed = installed, {flow.cookie: flow.table for flow in seen}
@@ -262,6 +261,8 @@ class Writer:
             return
         found, part = census.compare(switch.table_counts(), installed), census.next()
         found = found or exchanged(part, switch.flows(cookie=part.value, mask=part.mask), installed)
+        if not switch.matches_fragments():
+            found = "fragments are not matched by ports"
         if found:
             LOG.warning("somebody else has changed flows: %s", found)
             self._metrics.drifts.inc()

@@ -284,6 +284,12 @@ class Switch:
         if flags != messages.FRAGMENTS_MATCH:
             raise SwitchError(f"the switch does not match fragments: its configuration flags are {flags:#x}")
 
+    def matches_fragments(self) -> bool:
+        """Whether it still does: anybody may change that, and then each fragment has the ports 0."""
+        with self._conversation(1) as talk:
+            talk.send(messages.get_config(talk.xid(0)))
+            return replies.config_flags(self._answer(talk, 0, self._deadline)[0]) == messages.FRAGMENTS_MATCH
+
     def flush_conntrack(self, zone: int, *, src: str | None = None, dst: str | None = None) -> None:
         """Forget a zone's connections that were opened from `src`, to `dst`, or both; without either, all of them."""
         self.flush_connections(zone, [Tuple(src=src, dst=dst)])

@@ -185,6 +185,13 @@ def delete_meters(scene: Scene, chance: Random) -> None:
     wait_for("the meters to be back", lambda: meters() >= before)
 
 
+def hide_ports(scene: Scene, chance: Random) -> None:
+    """Somebody lets the switch show no ports of fragments."""
+    hypervisor = scene.hypervisors[0]
+    hypervisor.ofctl("set-frags", BRIDGE, "normal")
+    wait_for("ports of fragments", lambda: "nx-match" in hypervisor.ofctl("get-frags", BRIDGE), timeout=AUDIT)
+
+
 def add_flows(scene: Scene, chance: Random) -> None:
     """Somebody adds flows: a foreign one is shown and left alone, one that pretends to be ours is removed."""
     hypervisor, agent = scene.hypervisors[0], scene.manager(1)
@@ -356,6 +363,7 @@ PEOPLE = (
     Fault(name="all flows deleted by hand", inject=partial(delete_flows, match=""), gap=AUDIT),
     Fault(name="meters deleted by hand", inject=delete_meters, gap=AUDIT),
     Fault(name="flows added by hand", inject=add_flows),
+    Fault(name="fragment mode changed by hand", inject=hide_ports),
 )
 MORE = (
     *agent_restarts((1, False, 2.0), (2, True, 2.0), (2, False, 0.0), (1, True, 15.0)),

@@ -187,6 +187,15 @@ def test_foreign_flows_stay_and_are_reported(rig: Rig, agent: Manager) -> None:
     assert [one["match"] for one in foreign] == ["in_port=77"]
 
 
+def test_fragments_are_matched_again_after_somebody_has_changed_that(rig: Rig, agent: Manager) -> None:
+    """All fragments would seem to have the ports 0: what a rule for these lets in, and others do not."""
+    before = rig.ages()
+    rig.sandbox.ofctl("set-frags", BRIDGE, "normal")
+    eventually(lambda: "nx-match" in rig.sandbox.ofctl("get-frags", BRIDGE))
+    assert "somebody else has changed flows: fragments are not matched by ports" in agent.log.read_text()
+    assert set(rig.ages()) == set(before)
+
+
 def test_an_agent_that_hangs_catches_up(rig: Rig, agent: Manager) -> None:
     before, started = rig.ages(), time.monotonic()
     agent.process.send_signal(signal.SIGSTOP)
