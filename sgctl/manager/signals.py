@@ -7,7 +7,7 @@ import signal
 import socket
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class End:
@@ -18,7 +18,7 @@ class End:
     """
 
     def __init__(self) -> None:
-        """Take over SIGTERM and SIGINT."""
+        """Take over SIGTERM, SIGINT and SIGHUP."""
         self.error: BaseException | None = None
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
