@@ -22,6 +22,7 @@ from sgctl.agent.tracing import QueryError, trace
 from sgctl.agent.views import FlowViews, Json, drops, drops_by_bounds, metered, port_view
 from sgctl.agent.writer import Writer
 from sgctl.errors import SgctlError
+from sgctl.listener import Listener
 from sgctl.openflow.errors import SwitchError
 from sgctl.openflow.replies import Installed
 from sgctl.openflow.switch import Switch
@@ -65,7 +66,7 @@ class AdminServer:
         """Take the port; raises SgctlError."""
         port = self._settings.admin_port
         try:
-            self._socket = eventlet.listen((ADDRESS, port), reuse_port=False)
+            self._socket = Listener(eventlet.listen((ADDRESS, port), reuse_port=False))
         except OSError as error:
             raise SgctlError(f"cannot listen on {ADDRESS} port {port} (--admin-port): {error.strerror}") from error
 

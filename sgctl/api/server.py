@@ -11,6 +11,7 @@ import eventlet
 import eventlet.wsgi
 
 from sgctl.errors import SgctlError
+from sgctl.listener import Listener
 
 LOG = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class _Protocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
 def serve(sock: Any, application: Callable[..., Iterable[bytes]]) -> None:
     """Answer requests until the green thread is killed. The application writes its own access log."""
     eventlet.wsgi.server(
-        sock,
+        Listener(sock),
         application,
         protocol=_Protocol,
         custom_pool=eventlet.GreenPool(MAX_CONNECTIONS),

@@ -60,7 +60,7 @@ class Control:
     def _candidates(self) -> Iterator[Path]:
         """Where it may listen: where it did, by its process id, else by a name that somebody has chosen."""
         tried: set[Path | None] = {None}
-        for path in chain((self._known,), self._by_pid(), sorted(self._rundir.glob("*.ctl"))):
+        for path in chain((self._known,), self._by_pid(), self._by_name()):
             if path is not None and path not in tried:
                 tried.add(path)
                 yield path
@@ -71,6 +71,12 @@ class Control:
         except OSError:
             return
         yield self._rundir / f"ovs-vswitchd.{pid}.ctl"
+
+    def _by_name(self) -> Iterator[Path]:
+        try:
+            yield from sorted(self._rundir.glob("*.ctl"))
+        except OSError as error:
+            raise SwitchGone(f"no control socket of ovs-vswitchd answers, or can be looked for: {error}") from error
 
 
 def request(path: Path, command: str, arguments: tuple[str, ...], deadline: float) -> dict[str, object]:

@@ -6,6 +6,9 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import resource
+import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -69,3 +72,29 @@ def test_a_log_that_nobody_reads_stops_nothing(rig: Rig) -> None:
     rig.plug("web1", 6)
     manager.wait_state("tap6", "active")
     assert manager.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_who_is_asked_to_end_says_so(rig: Rig, number: int) -> None:
+    """By a terminal that is closed, too; systemd starts it anew, with the options that there are then."""
+    manager = rig.manager()
+    manager.process.send_signal(number)
+    assert manager.process.wait(10) == 0
+    assert "asked to end; the switch goes on enforcing what it has" in manager.log.read_text()
+
+
+def test_without_descriptors_the_agent_goes_on_and_clients_wait(rig: Rig) -> None:
+    manager = rig.manager()
+    process = manager.process.pid
+    usual = resource.prlimit(process, resource.RLIMIT_NOFILE)
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (max(map(int, os.listdir(f"/proc/{process}/fd"))) + 1, usual[1]))
+    rig.plug("web1", 5)
+    with socket.create_connection(("127.0.0.1", manager.admin_port), timeout=10) as client:
+        client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        eventually(lambda: f"clients of port {manager.admin_port} have to wait" in manager.log.read_text())
+        eventually(lambda: "in_port=5" in rig.sandbox.ofctl("dump-flows", BRIDGE, "table=0"))
+        rig.database.write([Insert(cidr_rule("new", "web", "192.0.2.0/24"))])
+        eventually(lambda: "192.0.2.0/24" in rig.sandbox.ofctl("dump-flows", BRIDGE))
+        resource.prlimit(process, resource.RLIMIT_NOFILE, usual)
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
+    manager.wait_ready()
