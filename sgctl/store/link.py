@@ -80,6 +80,7 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
         self.news: dict[Kind, dict[str, Row | None]] = {kind: {} for kind in replica.kinds}
         self._unconfirmed: dict[Kind, set[str]] = {}
         self._since, self._abandoned, self._must_begin_again = _NEVER, "", False
+        self._unfit: list[str] | None = None
 
     @property
     def monitoring(self) -> bool:
@@ -115,7 +116,15 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
         changed = bool(super().run())
         if self._must_begin_again and self._session.is_connected():
             self._begin_again()
+        if self._unfit is not None and self._session.is_connected() and self._unfit != self._schemas():
+            self._unfit = None
+            self.force_reconnect()
         return changed
+
+    def _schemas(self) -> list[str]:
+        """Those of the databases that this server has, as it tells without being asked again."""
+        rows = self.server_tables["Database"].rows.values() if self.server_tables else ()
+        return sorted(str(row.schema) for row in rows)
 
     def send_request(self, request: Message) -> Any:
         """Send a request; an agent's monitor never begins with rows.
@@ -185,11 +194,15 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
             if message.type == Message.T_REPLY:
                 self._initial(message.result)
             else:
-                LOG.error("%s: the database does not fit this program: %s", self.session_name(), message.error)
+                # The Idl leaves it at that, for as long as the connection lasts.
+                self._unfit = self._schemas()
+                LOG.error("%s: the database does not fit this program, and is not followed until it is converted: %s",
+                          self.session_name(), message.error)  # fmt: skip
 
     def _initial(self, result: Json) -> None:
         """The answer to a monitor request: whether it goes on where we left off, a transaction id, and rows."""
         found, _, updates = result
+        self._unfit = None
         if not found and not self._interested:
             self.news = {kind: dict.fromkeys(self._replica.ids(kind)) for kind in self._replica.kinds}
         elif not found and self._since != _NEVER:

@@ -4,6 +4,7 @@
 import json
 import subprocess
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -114,8 +115,8 @@ def test_a_restore_of_an_older_release_is_converted(tmp_path: Path) -> None:
         until(lambda: database.replica.all(type(ACME)) == [ACME], "the account")
 
 
-def test_a_running_cluster_gets_a_newer_schema(tmp_path: Path) -> None:
-    """Without a stop: who follows the database goes on."""
+def test_a_running_cluster_gets_a_newer_schema(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a stop: who follows the database goes on, and who came too early begins."""
     schema = older_schema(tmp_path / "schema")
     first = tmp_path / "a"
     first.mkdir()
@@ -125,14 +126,17 @@ def test_a_running_cluster_gets_a_newer_schema(tmp_path: Path) -> None:
     with node:
         second = Node(tmp_path / "b", f"--db-cluster-join={node.address}")
         second.options += (f"--db-cluster-local={second.address}",)
-        with second:
+        with second, ExitStack() as stack:
             both = Cluster([node, second])
             until(both.complete, "both members")
             until(lambda: f"its schema is 0.9.0, ours {VERSION}: run sgctl-db convert" in node.log, "a word about it")
             assert {one["schema"] for one in both.standing()} == {"0.9.0"}
+            hasty = stack.enter_context(Database(both.remotes))
+            until(lambda: "does not fit this program" in caplog.text, "a complaint")
             assert tool("convert", f"--db={both.remotes}") == "converted\n"
             assert "already" in tool("convert", f"--db={both.remotes}")
             until(lambda: {one["schema"] for one in both.standing()} == {VERSION}, "all know the new schema")
+            assert hasty.wait_insync(10)
             with Database(both.remotes) as database:
                 assert database.wait_insync(10)
                 database.write([Insert(HOST)])
