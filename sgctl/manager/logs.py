@@ -78,10 +78,20 @@ class Unhurried(logging.Handler):
         return True
 
 
+def shorten(record: logging.LogRecord) -> bool:
+    """Say in a sentence that a switch's TLS handshake has failed, for which os-ken has a traceback; all are kept."""
+    if record.name == "os_ken.lib.hub":
+        error, _, reason = record.getMessage().rstrip().rpartition("\n")[2].partition(": ")
+        if error.startswith("ssl."):
+            record.msg, record.args = "a switch is refused by TLS: %s", (reason,)
+    return True
+
+
 def start_logging(*, verbose: bool) -> Unhurried:
     """Log to standard error."""
     handler = Unhurried(sys.stderr.fileno())
     handler.setFormatter(OneLine(FORMAT, TIME))
+    handler.addFilter(shorten)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -15,7 +15,7 @@ from oslo_config import cfg
 from sgctl.config import SWITCH_OPTIONS, OptionError, Settings, parse, parse_place
 from sgctl.db import pki
 from sgctl.dbfile import Member
-from sgctl.manager.logs import FORMAT, OneLine
+from sgctl.manager.logs import FORMAT, OneLine, shorten
 from sgctl.tls import Tls, TlsError
 
 
@@ -212,3 +212,23 @@ def test_help_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
         read("--help")
     shown = " ".join(capsys.readouterr().out.split())
     assert not end.value.code and "(default: 8080)" in shown and "(default: 5%)" in shown
+
+
+HUB = "hub: uncaught exception: %s"
+REFUSED = "Traceback (most recent call last):\n  File\nssl.SSLCertVerificationError: [SSL] verify failed: self-signed\n"
+FAULT = "Traceback (most recent call last):\n  File\nKeyError: 'x'\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("os_ken.lib.hub", REFUSED, "a switch is refused by TLS: [SSL] verify failed: self-signed"),
+        ("os_ken.lib.hub", FAULT, HUB % FAULT),
+        ("sgctl.agent", REFUSED, HUB % REFUSED),
+    ],
+    ids=["a handshake", "another fault of os-ken's", "of ours"],
+)
+def test_a_switch_whose_handshake_fails_is_told_of_in_a_sentence(name: str, text: str, said: str) -> None:
+    record = logging.LogRecord(name, logging.ERROR, "x", 1, HUB, (text,), None)
+    assert shorten(record)
+    assert record.getMessage() == said
