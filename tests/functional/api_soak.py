@@ -6,10 +6,10 @@ error", none may take long, and the log may have no traceback. Then, while the c
 again may not make the process grow.
 """
 
+import argparse
 import contextlib
 import random
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -203,6 +203,9 @@ def soak(directory: Path, requests: int, seed: int) -> str:
 
 
 if __name__ == "__main__":
-    wanted, chosen = (int(text) for text in (*sys.argv[1:], *("100000", "1")[len(sys.argv) - 1 :]))
+    parser = argparse.ArgumentParser("python -m tests.functional.api_soak", description=__doc__)
+    parser.add_argument("requests", type=int, nargs="?", default=100_000, help="how many (default: %(default)s)")
+    parser.add_argument("seed", type=int, nargs="?", default=1, help="what chance begins with (default: %(default)s)")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sgctl-soak-") as temporary:
-        print(soak(Path(temporary), wanted, chosen))
+        print(soak(Path(temporary), given.requests, given.seed))
