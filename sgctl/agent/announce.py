@@ -5,47 +5,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
-from struct import pack
 
+from flows import frames
 from flows.inputs import Ip
 
-BROADCAST = b"\xff" * 6
-ALL_NODES = IPv6Address("ff02::1")
-ALL_NODES_MAC = bytes.fromhex("333300000001")
-_ICMPV6 = 58
-_OVERRIDE = 0x20000000
+BROADCAST = 0xFFFF_FFFF_FFFF
+ALL_NODES, ALL_NODES_MAC = IPv6Address("ff02::1"), 0x3333_0000_0001
+_REQUEST, _REVERSE_REQUEST = 1, 3
+_OVERRIDE = bytes.fromhex("20000000")
+_NOBODY = IPv4Address(0)
 _MINIMUM = 60
+"""Bytes of an Ethernet frame without its checksum, at least."""
 
 
 def announcements(mac: int, addresses: Iterable[Ip]) -> Iterator[bytes]:
     """One RARP, which moves the MAC in every switch of the segment, and one announcement per address."""
-    own = mac.to_bytes(6, "big")
-    yield _padded(BROADCAST + own + b"\x80\x35" + _arp(3, own, IPv4Address(0), own, IPv4Address(0)))
+    reverse = frames.arp(_REVERSE_REQUEST, mac, _NOBODY, mac, _NOBODY)
+    yield frames.ethernet(BROADCAST, mac, frames.ETH_RARP, reverse).ljust(_MINIMUM, b"\0")
     for address in addresses:
         if isinstance(address, IPv4Address):
-            yield _padded(BROADCAST + own + b"\x08\x06" + _arp(1, own, address, bytes(6), address))
+            gratuitous = frames.arp(_REQUEST, mac, address, 0, address)
+            yield frames.ethernet(BROADCAST, mac, frames.ETH_ARP, gratuitous).ljust(_MINIMUM, b"\0")
         else:
-            yield ALL_NODES_MAC + own + b"\x86\xdd" + _advertisement(own, address)
+            yield frames.ethernet(ALL_NODES_MAC, mac, *_advertisement(mac, address))
 
 
-def _arp(operation: int, sender: bytes, source: IPv4Address, target: bytes, wanted: IPv4Address) -> bytes:
-    return pack("!HHBBH", 1, 0x0800, 6, 4, operation) + sender + source.packed + target + wanted.packed
-
-
-def _advertisement(mac: bytes, address: IPv6Address) -> bytes:
-    """An IPv6 packet with an unsolicited neighbour advertisement (RFC 4861, section 4.4)."""
-    body = pack("!BBHI", 136, 0, 0, _OVERRIDE) + address.packed + b"\x02\x01" + mac
-    pseudo = address.packed + ALL_NODES.packed + pack("!II", len(body), _ICMPV6)
-    body = body[:2] + pack("!H", _checksum(pseudo + body)) + body[4:]
-    return pack("!IHBB", 6 << 28, len(body), _ICMPV6, 255) + address.packed + ALL_NODES.packed + body
-
-
-def _checksum(data: bytes) -> int:
-    total = sum(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def _padded(frame: bytes) -> bytes:
-    return frame.ljust(_MINIMUM, b"\0")
+def _advertisement(mac: int, address: IPv6Address) -> tuple[int, bytes]:
+    """An IPv6 packet with an unsolicited neighbour advertisement (RFC 4861, section 4.4), and its ethertype."""
+    rest = _OVERRIDE + address.packed + frames.lladdr_option(frames.TARGET_LLADDR, mac)
+    message = frames.icmp6(address, ALL_NODES, frames.NA, 0, rest)
+    return frames.ip(address, ALL_NODES, frames.ICMP6, message, ttl=255)
