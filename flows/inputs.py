@@ -17,6 +17,8 @@ Ip: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 Block: TypeAlias = Ip | Network
 
+ZONE = 1
+"""The conntrack zone of a bridge's connections, whoever their ends are."""
 FANOUT_CHUNKS = 32
 """Into how many parts the ports of a bridge are divided for router advertisements and broadcast DHCP replies."""
 
@@ -48,7 +50,7 @@ class Bridge:
     limits of each of its ports."""
 
     uplinks: tuple[int, ...]
-    zone: int = 1
+    zone: int = ZONE
     limits: Limits = Limits()
 
     @property

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from flows.inputs import Bridge
+from flows.inputs import ZONE
 from flows.learned import LEARNED, learned
 from flows.meters import FIRST, LAST
 from sgctl.bridgelock import lock_bridge
@@ -29,7 +29,6 @@ PROGRAM = "sgctl-bridge"
 RELEASE = "release"
 _SCOPE, _SCOPE_MASK = SCOPE << 56, 0xFF << 56
 _OURS = range(FIRST, LAST + 1)
-_ZONE = Bridge(()).zone
 _PATIENCE = 5.0
 
 
@@ -68,7 +67,7 @@ def release(place: Place) -> str:
         _remove(target)
         # A datapath that cannot be bounded was not.
         with suppress(SwitchError):
-            ConntrackReader(place.rundir, place.bridge).bound(_ZONE, 0)
+            ConntrackReader(place.rundir, place.bridge).bound(ZONE, 0)
         _put_back(target, flows, meters)
         if local.snapshot().userspace:
             Control(place.rundir).ask(PURGE)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from time import monotonic, time
 
-from flows.inputs import Bridge, Moved, Port, Resumed, Standby, Unit
+from flows.inputs import ZONE, Moved, Port, Resumed, Standby, Unit
 from sgctl.handover import Carried, Said, carried, endings, pack, steady, unpack, unsettled
 from sgctl.model import Cut, Handover
 from sgctl.numbers import number
@@ -23,7 +23,6 @@ from sgctl.store import Changes, Replica
 from sgctl.world import Brought, Decision, Ending, Refusal
 
 LOG = logging.getLogger(__name__)
-ZONE = Bridge(()).zone
 ROUNDING = 1
 """Seconds by which two of a connection's time-outs may differ that mean the same."""
 

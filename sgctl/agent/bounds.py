@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-from flows.inputs import Bridge, Limits, Unit
+from flows.inputs import ZONE, Bridge, Limits, Unit
 from flows.meters import MeterSpec, meters
 from sgctl.config import Settings
 from sgctl.memo import Layers, changes
@@ -24,7 +24,6 @@ from sgctl.openflow.switch import Switch
 from sgctl.world import Decision, World
 
 LOG = logging.getLogger(__name__)
-ZONE = Bridge(()).zone
 
 
 class Bounds:

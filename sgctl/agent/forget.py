@@ -12,7 +12,7 @@ import logging
 from collections.abc import Collection
 
 from sgctl.addresses import Reach
-from sgctl.handover import Entry
+from sgctl.handover import ICMP, ICMPV6, Entry
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.errors import SwitchError
 from sgctl.openflow.messages import Tuple
@@ -20,7 +20,6 @@ from sgctl.openflow.switch import Switch
 
 LOG = logging.getLogger(__name__)
 ROUNDS = 5
-ICMP, ICMPV6 = 1, 58
 
 
 class Forgetter:
@@ -42,7 +41,7 @@ class Forgetter:
             left = self._left(zone, addresses)
             if not left:
                 return
-            switch.flush_connections(zone, [_tuple(entry) for entry in left])
+            switch.flush_connections(zone, [tuple_of(entry) for entry in left])
         LOG.warning("connections of %s may live on", ", ".join(addresses))
 
     def _left(self, zone: int, addresses: Collection[str]) -> list[Entry] | None:
@@ -57,7 +56,7 @@ class Forgetter:
         return [entry for entry in entries if entry.proto != ICMPV6]
 
 
-def _tuple(entry: Entry) -> Tuple:
+def tuple_of(entry: Entry) -> Tuple:
     """What names an entry. With its protocol, Open vSwitch would take an ICMP entry without identifier for complete."""
     if entry.proto == ICMP:
         return Tuple(src=entry.src, dst=entry.dst)

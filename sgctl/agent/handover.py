@@ -31,6 +31,7 @@ from flows.tables import OUTPUT
 from sgctl.addresses import Reach, block_text
 from sgctl.agent.applied import Applied
 from sgctl.agent.arrivals import Arrivals, said
+from sgctl.agent.forget import tuple_of
 from sgctl.agent.writer import Writer
 from sgctl.collector import uncollected
 from sgctl.cuts import frame
@@ -39,7 +40,6 @@ from sgctl.handover import ICMP, ICMPV6, Entry, known, pack, remade, steady, wit
 from sgctl.model import Handover, Nic, handover_id
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.errors import SwitchError
-from sgctl.openflow.messages import Tuple
 from sgctl.openflow.switch import Switch
 from sgctl.store import Database, Delete, Insert, Update
 from sgctl.world import Decision, PortState, State
@@ -361,6 +361,5 @@ def _forget(switch: Switch, zone: int, entries: Iterable[Entry]) -> None:
             unmark = Ct(zone=zone, table=OUTPUT.id, commit=True, execute=(Load(MARKS, 0),))
             switch.run_actions([unmark], frame(one))
         else:
-            ports = (one.sport, one.dport) if one.sport or one.dport else (None, None)
-            flushed.append(Tuple(src=one.src, dst=one.dst, proto=one.proto, sport=ports[0], dport=ports[1]))
+            flushed.append(tuple_of(one))
     switch.flush_connections(zone, flushed)

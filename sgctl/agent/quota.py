@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from time import monotonic, sleep
 
-from flows.inputs import Bridge, Overdrawn, Port, Unit
+from flows.inputs import ZONE, Bridge, Overdrawn, Port, Unit
 from flows.pipeline import build
 from flows.tables import COMMIT, STATE
 from sgctl.agent.applied import Applied
@@ -24,7 +24,6 @@ from sgctl.reconcile import scope
 from sgctl.world import Decision, Overdraft
 
 LOG = logging.getLogger(__name__)
-ZONE = Bridge(()).zone
 EVERY = 1.0
 """Seconds between two looks at how full the table is."""
 RECOUNT = 5.0
