@@ -43,6 +43,7 @@ class FlowViews:
         self._applied = applied
         self._ports = {port.nic: f"{port.name} ({port.vm})" for port in applied.decision.ports if port.nic}
         self._rules = {rule.id: rule for rule in applied.world.rules}
+        self._pods = _pod_names(applied)
 
     def ours(self, seen: Iterable[Installed]) -> list[Json]:
         """The installed flows that are desired."""
@@ -92,8 +93,9 @@ class FlowViews:
             return f"all that may hold {key}"
         if kind == "virtual":
             return f"all that may hold {':'.join(key[at : at + 2] for at in range(0, len(key), 2))}"
-        if kind == "audience":
-            return "all VMs of a pod"
+        if kind in ("pod", "audience"):
+            names = " + ".join(sorted(self._pods.get(key, ()))) or key
+            return f"pod {names}" if kind == "pod" else f"all VMs of pod {names}"
         if kind == "policy":
             return _names(partial(group_name, world), decision.policies.get(int(key, 16), ()))
         return {"bridge": "the bridge", "fanout": "all ports"}.get(kind, key)
@@ -112,6 +114,16 @@ class FlowViews:
         peer = group_name(world, rule.peer) if rule.peer else rule.cidr
         said = rules.words(rule.direction, rule.protocol, rule.first, rule.last, peer)
         return f"{group_name(world, rule.group)}: {said}"
+
+
+def _pod_names(applied: Applied) -> dict[str, set[str]]:
+    """The names of pods by their numbers as owners have them; pods with the same content have one number."""
+    found: dict[str, set[str]] = {}
+    nics, pods = applied.world.nics, applied.world.pods
+    for unit in applied.decision.units.values():
+        if isinstance(unit, Port):
+            found.setdefault(f"{unit.segment.number:08x}", set()).add(pods[nics[unit.nic].pod].name)
+    return found
 
 
 def _names(name: Callable[[str], str], groups: Iterable[str]) -> str:

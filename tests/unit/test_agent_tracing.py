@@ -35,6 +35,7 @@ WORLD = replace(
 )
 DECISION = decide(WORLD)
 APPLIED = Applied(WORLD, DECISION, Compiler(partial(build, bridge=BRIDGE)).compile(DECISION.units), 0, 0, True, 1)
+(POD,) = (pod.name for pod in WORLD.pods.values())
 GOOD = {"in_port": "tap2", "src": "10.1.0.12", "dst": "10.1.0.11", "proto": "tcp", "dport": "80"}
 
 
@@ -122,6 +123,7 @@ def test_flows_know_their_owners_and_rules() -> None:
     names = {view["owner"].partition("/")[0]: view["owner_name"] for view in views}
     assert names["bridge"] == "the bridge" and names["policy"] in ("acme/web", "acme/nagios")
     assert "tap1 (web1)" in {view["owner_name"] for view in views}
+    assert {view["owner_name"] for view in views if view["owner"].startswith("pod/")} == {f"pod {POD}"}
     assert {view["rule"] for view in views} == {None, "acme/web: ingress tcp 80 from acme/nagios"}
     assert all(view["note"] for view in views)
 
