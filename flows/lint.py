@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 
 from flows import fields as f
 from flows.bands import Band
 from flows.fields import OWNED, Bits, MatchField
 from flows.flow import Action, Ct, Flow, Goto, Learn, Load, Match, Meter, Move, OutputBits, Pop, Push, Resubmit
-from flows.tables import ASIDE, BY_ID, BY_NAME, TABLES, Table
+from flows.tables import ASIDE, BY_ID, TABLES, Table
 
 _REGISTERS = {bits.of for bits in OWNED}
 _ETHERNET = {
@@ -203,12 +202,6 @@ def _misses(flows: Sequence[Flow]) -> Iterator[str]:
     missing = {flow.table for flow in flows if flow.priority == Band.MISS and not flow.match.terms and flow.drops}
     if any(flow.owner == "bridge" for flow in flows):
         yield from (f"{table.name}: a miss is not a drop" for table in TABLES if table.id not in missing)
-
-
-def forward_only() -> bool:
-    """True if every table leads to later ones only, so that no packet can go in circles."""
-    ascending = all(one.id < other.id for one, other in pairwise(TABLES))
-    return ascending and all(BY_NAME[name].id > table.id for table in TABLES for name in table.to)
 
 
 def reachable() -> frozenset[str]:

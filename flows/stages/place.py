@@ -2,9 +2,8 @@
 """LOCATE and DESTINATION: who is this frame for?
 
 No flooding: a MAC is a local port's, or it is behind the uplink; only virtual MACs move between ports
-(`flows.stages.virtual`). DESTINATION also wants the address to
-be the NIC's: otherwise a VM whose egress rules name only one group could reach any neighbour, by writing an address
-of that group into a frame for the neighbour's MAC.
+(`flows.stages.virtual`). DESTINATION also wants the address to be the NIC's: otherwise a VM whose egress rules name
+only one group could reach any neighbour, by writing an address of that group into a frame for the neighbour's MAC.
 """
 
 from __future__ import annotations

@@ -290,10 +290,6 @@ class Switch:
             talk.send(messages.get_config(talk.xid(0)))
             return replies.config_flags(self._answer(talk, 0, self._deadline)[0]) == messages.FRAGMENTS_MATCH
 
-    def flush_conntrack(self, zone: int, *, src: str | None = None, dst: str | None = None) -> None:
-        """Forget a zone's connections that were opened from `src`, to `dst`, or both; without either, all of them."""
-        self.flush_connections(zone, [Tuple(src=src, dst=dst)])
-
     def flush_connections(self, zone: int, originals: Sequence[Tuple]) -> None:
         """Forget a zone's connections whose original direction is like one of `originals`."""
         wanted = [one for original in originals for one in messages.flushable(original)]

@@ -13,6 +13,7 @@ import pytest
 from flows.fields import ETH_SRC, IN_PORT, IPV4_SRC, SRC_PORT
 from flows.flow import Controller, Ct, Flow, Goto, Match, Meter, Output
 from flows.meters import meters
+from sgctl.openflow.messages import Tuple
 from sgctl.openflow.meters import Change
 from tests import openflow_flows
 from tests.functional.openflow_remote import Failed, Remote
@@ -233,8 +234,8 @@ def tracked(sandbox: Sandbox) -> list[str]:
     ids=["src", "dst", "both", "neither", "all"],
 )
 def test_connections_are_forgotten(sandbox: Sandbox, switch: Remote, which: dict[str, str], left: list[str]) -> None:
-    switch.flush_conntrack(ZONE + 1, **which)
-    switch.flush_conntrack(ZONE, **which)
+    switch.flush_connections(ZONE + 1, [Tuple(**which)])
+    switch.flush_connections(ZONE, [Tuple(**which)])
     assert tracked(sandbox) == left
 
 

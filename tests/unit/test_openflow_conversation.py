@@ -21,6 +21,7 @@ ANSWERED = {
 }
 DROP = Flow(1, 2, Match(), ())
 OTHER = Flow(2, 2, Match(), ())
+GONE = messages.Tuple(src="10.1.0.11")
 
 
 class Wire:
@@ -79,7 +80,7 @@ def test_a_bundle_in_order() -> None:
 
 def test_what_is_done_meanwhile_comes_before_the_flows_are_in_force() -> None:
     wire = Wire()
-    wire.switch.apply([DROP, OTHER], meanwhile=lambda: wire.switch.flush_conntrack(1, src="10.1.0.11"))
+    wire.switch.apply([DROP, OTHER], meanwhile=lambda: wire.switch.flush_connections(1, [GONE]))
     control, add, barrier = messages.BUNDLE_CONTROL, messages.BUNDLE_ADD, messages.BARRIER_REQUEST
     assert kinds(wire) == [control, add, add, barrier, messages.EXPERIMENTER, barrier, control]
     assert wire.steps == [messages.OPEN, messages.COMMIT]
@@ -88,7 +89,7 @@ def test_what_is_done_meanwhile_comes_before_the_flows_are_in_force() -> None:
 def test_one_change_is_sent_alone() -> None:
     for change in (([DROP], []), ([], [(5, 1)])):
         wire = Wire()
-        wire.switch.apply(*change, meanwhile=lambda wire=wire: wire.switch.flush_conntrack(1, src="10.1.0.11"))
+        wire.switch.apply(*change, meanwhile=lambda wire=wire: wire.switch.flush_connections(1, [GONE]))
         mod, barrier = encode.FLOW_MOD, messages.BARRIER_REQUEST
         assert kinds(wire) == [messages.EXPERIMENTER, barrier, mod, barrier]
 
@@ -159,7 +160,7 @@ def test_what_was_taken_before_is_sent_in_one_piece() -> None:
     wire.switch.apply([OTHER, DROP], [(5, 1)])
     assert wire.pieces == 1
     wire.sent.clear()
-    wire.switch.apply([OTHER, DROP], meanwhile=lambda: wire.switch.flush_conntrack(1, src="10.1.0.11"))
+    wire.switch.apply([OTHER, DROP], meanwhile=lambda: wire.switch.flush_connections(1, [GONE]))
     assert kinds(wire)[-2:] == [messages.BARRIER_REQUEST, messages.BUNDLE_CONTROL]
 
 
