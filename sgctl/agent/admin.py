@@ -31,7 +31,9 @@ from sgctl.services import Services
 LOG = logging.getLogger(__name__)
 ADDRESS = "127.0.0.1"
 REQUEST_TIMEOUT = 10.0
+"""Seconds that a client has for its request."""
 MOST_CLIENTS = 32
+"""Connections that are served at once."""
 JSON, TEXT = "application/json", "text/plain; version=0.0.4; charset=utf-8"
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 

@@ -34,8 +34,11 @@ BREATH = 200
 PART = 2048
 """Flows that are read at once, at most: the switch and we do nothing else meanwhile."""
 PAUSE = 0.02
+"""Seconds between two parts."""
 RETRY = 0.2
+"""Seconds after which a part is compared that could not be while flows were being changed."""
 MOST_LINES = 20
+"""Differences that the log shows of one part."""
 
 
 class Audit:

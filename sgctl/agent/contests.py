@@ -26,6 +26,7 @@ from sgctl.world import PortState, State
 
 LOG = logging.getLogger(__name__)
 TICK = 1.0
+"""Seconds after which rows are looked at though nobody has woken the loop."""
 AGAIN = 1.0
 """Seconds after which we ask again about a NIC that goes on speaking here."""
 ATTEMPTS, PAUSE = 5, 0.2

@@ -20,6 +20,7 @@ from sgctl.openflow.switch import Switch
 
 LOG = logging.getLogger(__name__)
 ROUNDS = 5
+"""How often it is looked whether something is left."""
 
 
 class Forgetter:

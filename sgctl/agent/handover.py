@@ -46,6 +46,7 @@ from sgctl.world import Decision, PortState, State
 
 LOG = logging.getLogger(__name__)
 TICK = 10.0
+"""Seconds after which rows and conntrack are looked at though nothing has changed."""
 PATIENCE = 600.0
 """Seconds for which what was handed over counts again if the NIC comes back by itself."""
 RETRY = 0.2

@@ -7,6 +7,7 @@ from random import uniform
 from time import monotonic
 
 _JITTER = 0.1
+"""By which part of the interval two heartbeats may be nearer or farther."""
 _FIRST = 0.05
 """The least part of the interval that may pass before the second heartbeat."""
 

@@ -33,6 +33,7 @@ from sgctl.world import PortState, State
 
 LOG = logging.getLogger(__name__)
 RETRY = 1.0
+"""Seconds after which what could not be written is tried again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from sgctl.cli.errors import CliError
 
 HOME_FILE = "~/.cloudstack.ini"
-TIMEOUT = 30.0
-JOB_TIMEOUT = 600.0
+TIMEOUT, JOB_TIMEOUT = 30.0, 600.0
+"""Seconds to wait for an answer, and for a job's result."""
 EXAMPLE = "http://127.0.0.1:8080/client/api"
 
 

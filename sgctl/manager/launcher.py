@@ -33,8 +33,11 @@ from sgctl.store import Database, Interest
 
 LOG = logging.getLogger(__name__)
 CLOSE_DEADLINE = 5.0
+"""Seconds that applications have to end."""
 WATCH = 5.0
+"""Seconds between two looks whether the thread that follows the database lives."""
 EXPLAIN = 5.0
+"""Seconds without the database after which the log says why, and that pass between two looks."""
 #: os-ken would never notice a dead switch.
 OSKEN_DEFAULTS: Mapping[str, object] = {
     "maximum_unreplied_echo_requests": 2,

@@ -16,6 +16,7 @@ from pathlib import Path
 from sgctl.openflow.errors import SwitchError, SwitchGone
 
 DEADLINE = 5.0
+"""Seconds that ovs-vswitchd has for an answer."""
 PURGE = "revalidator/purge"
 """Deletes what all datapaths have cached of decisions."""
 #: What other programs with a control socket, such as ovsdb-server, say of our commands.
