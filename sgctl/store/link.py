@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Any
 from uuid import UUID, uuid1
 
@@ -32,6 +33,8 @@ _PROBE_MS, _WRITERS_PROBE_MS = 5000, 2000
 #: The same while a server that has answered makes all rows ready. It says nothing meanwhile, for 4 s of processor time
 #: at 50 000 NICs; who gave it up would ask the next one for the same, and none would ever come to an end.
 _DUMP_PROBE_MS = 60_000
+#: Seconds after which the server hears from who takes rows in: it hangs up after ten, and 100 000 NICs take twenty.
+_SIGN_OF_LIFE = 2.0
 #: How many rows are taken in before other green threads get a turn: a few milliseconds' worth.
 _ROWS_AT_ONCE = 250
 #: The condition that no row meets.
@@ -83,6 +86,7 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
         self._replica, self._interested = replica, interested
         self.news: dict[Kind, dict[str, Row | None]] = {kind: {} for kind in replica.kinds}
         self._unconfirmed: dict[Kind, set[str]] = {}
+        self._shown = monotonic()
         self._since, self._abandoned, self._must_begin_again = _NEVER, "", False
         self._unfit: list[str] | None = None
 
@@ -226,12 +230,21 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
             for count, (id, row) in enumerate(rows.items(), 1):
                 if not count % _ROWS_AT_ONCE:
                     self.cooperative_yield()
+                    self._show_life()
                 old = news[id] if id in news else self._replica.get(table.kind, id)
                 if "modify" in row and old is None:
                     self._resync(f"{name} {id} was modified, but nobody has told us that it exists")
                 else:
                     news[id] = table.changed(id, old, row)
                     unconfirmed.discard(id)
+
+    def _show_life(self) -> None:
+        """Say something to the server, if it has not heard from us for a while; the session drops its answer."""
+        if monotonic() - self._shown > _SIGN_OF_LIFE:
+            self._shown = monotonic()
+            echo = Message.create_request("echo", [])
+            echo.id = "echo"
+            self._session.send(echo)
 
     def _resync(self, why: str) -> None:
         """Begin again with all rows."""

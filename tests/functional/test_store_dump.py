@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server that makes a large database ready for a client says nothing meanwhile, for seconds: it is waited for."""
+"""All rows of a large database: who makes them ready, or takes them in, is silent meanwhile, and is not given up."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ import pytest
 from sgctl.dbserver import DatabaseServer
 from sgctl.model import Account
 from sgctl.store import Database, Insert, link
+from sgctl.store.link import SgIdl
+from tests.functional.ports import free_port
 from tests.functional.store_server import ACME, connected, served
+from tests.unit.store_rows import group
 
 SILENCE = 4.0
 """More than twice the shortest time after which a connection can be asked whether it lives."""
+
+PROBED = 5.0
+"""Seconds of silence after which ovsdb-server asks whether a client lives, and as many until it hangs up."""
 
 
 class Slow:
@@ -70,3 +76,25 @@ def test_all_rows_are_waited_for(slow: Slow) -> None:
         assert database.replica.all(Account) == [ACME]
         assert database._idl._session.reconnect.get_probe_interval() == 1000, "a server that hangs later is noticed"
     assert slow.connections == 1
+
+
+def test_the_server_hears_from_who_takes_rows_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-alone database has no history: who lost the connection would have to take all in again, and lose it."""
+    port, turns = free_port(), 0
+
+    def busy(_: SgIdl) -> None:
+        nonlocal turns
+        turns += 1
+        time.sleep(0.3 * PROBED)
+
+    with served(f"ptcp:{port}:127.0.0.1") as server:
+        with connected(server) as database:
+            database.write([Insert(ACME), *(Insert(group(f"g{number}", ACME)) for number in range(2500))])
+        monkeypatch.setattr(SgIdl, "cooperative_yield", busy)
+        with Database(f"tcp:127.0.0.1:{port}") as database:
+            assert database.wait_insync(10 * PROBED)
+            assert 0.3 * PROBED * turns > 2 * PROBED
+            first = database._idl._session.get_seqno()
+            assert database.connected
+            database.write([Insert(group("last", ACME))])
+            assert database._idl._session.get_seqno() == first
