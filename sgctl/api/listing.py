@@ -26,7 +26,7 @@ def breathing(rows: Iterable[T]) -> Iterator[T]:
 
 
 def page(call: Call, rows: Iterable[T], view: Callable[[T], Object | str]) -> Page:
-    """The page of `rows` that the call asks for, in the order in which they were made, each as `view` shows it."""
+    """The page of `rows` that the call asks for, in the order in which they were made, or of their names."""
     start, end = bounds(call)
     ordered = sorted(rows, key=_order)
     return Page(len(ordered), [view(row) for row in breathing(ordered[start:end])])
@@ -69,5 +69,5 @@ def selected(call: Call, **values: str) -> bool:
     return True
 
 
-def _order(row: Record) -> tuple[int, str]:
-    return getattr(row, "created", 0), row.id
+def _order(row: Record) -> tuple[int, str, str]:
+    return getattr(row, "created", 0), getattr(row, "name", ""), row.id

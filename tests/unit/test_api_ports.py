@@ -2,12 +2,13 @@
 """Operators' extensions: ports of the whole cloud, what hosts tell of themselves, and barriers."""
 
 import time
+from uuid import NAMESPACE_OID, uuid5
 
 import pytest
 
 from sgctl.model import Cloud as CloudRow
 from sgctl.model import Host, Nic
-from sgctl.store import Update
+from sgctl.store import Insert, Update
 from tests.unit.api_memory import NOW, Cloud
 from tests.unit.test_api_jobs import World, finished
 
@@ -85,6 +86,15 @@ def test_a_barrier_fails_in_the_time_given_and_names_who_is_behind() -> None:
 def test_barriers_that_make_no_sense_are_refused(params: dict[str, object], words: str) -> None:
     code, text = World().cloud.admin.refused("createBarrier", **params)
     assert code == 431 and words in text
+
+
+def test_hosts_are_listed_by_name() -> None:
+    """They do not say when they were made, and their ids are digests."""
+    cloud = Cloud()
+    made = (Host(id=str(uuid5(NAMESPACE_OID, name)), name=name) for name in ("a3", "a1", "a2", "a4"))
+    cloud.memory.write(list(map(Insert, made)))
+    names = [host["name"] for host in cloud.admin.ok("listHosts")["host"]]
+    assert names == sorted(names) and len(names) > 4
 
 
 def test_a_host_is_down_by_what_it_has_promised() -> None:
