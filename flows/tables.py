@@ -88,7 +88,10 @@ SOURCE_GUARD = _table(
     10,
     "SOURCE_GUARD",
     "May this VM send from this address?",
-    match=(f.ETH_TYPE, f.IP_PROTO, f.IPV4_SRC, f.IPV4_DST, f.IPV6_SRC, *_UDP, f.ICMPV6_TYPE, f.ARP_OP, f.ARP_SPA),
+    match=(
+        f.ETH_TYPE, f.IP_PROTO, f.IPV4_SRC, f.IPV4_DST, f.IPV6_SRC, *_UDP, f.ICMPV6_TYPE,
+        f.ARP_OP, f.ARP_SPA, f.ARP_TPA,
+    ),
     reads=_SENDER,
     to=("LOCATE",),
     miss="protocol not guarded",

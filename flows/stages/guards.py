@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from flows import fields as f
 from flows.bands import Band
 from flows.fields import Term
-from flows.flow import Flow
+from flows.flow import Flow, Terms
 from flows.inputs import Block, Bridge, Network, Port
 from flows.make import drop, go
 from flows.tables import LOCATE, NESTED_GUARD, SOURCE_GUARD, WIRE_GUARD
@@ -47,7 +47,6 @@ from flows.terms import (
     speaks_ipv6,
 )
 
-_PROBE = (ARP, f.ARP_OP.eq(1), f.ARP_SPA.eq(0))
 _DISCOVER = (*UDP4, WHOLE, UNSPECIFIED4, BROADCAST4, f.UDP_SRC.eq(68), f.UDP_DST.eq(67))
 #: What a host sends before it has an address: duplicate address detection, router solicitation, MLD reports.
 _BEFORE_ADDRESS = (SOLICIT, ROUTER_SOLICIT, *MLD_REPORTS)
@@ -57,7 +56,6 @@ _IMPOSSIBLE = networks("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "ff0
 def bridge_flows(bridge: Bridge) -> Iterator[Flow]:
     """Packets without a source address, what is left, and sources that cannot be."""
     yield go(SOURCE_GUARD, Band.ALLOW, "DHCP before an address", _DISCOVER, to=LOCATE)
-    yield go(SOURCE_GUARD, Band.ALLOW, "ARP probe", _PROBE, to=LOCATE)
     for kind in _BEFORE_ADDRESS:
         terms = (*ICMPV6, UNSPECIFIED6, f.ICMPV6_TYPE.eq(kind))
         yield go(SOURCE_GUARD, Band.ALLOW, "ND before an address", terms, to=LOCATE)
@@ -88,6 +86,7 @@ def port_flows(port: Port, bridge: Bridge) -> Iterator[Flow]:
         if address.version == 4:
             terms = (ARP, inside(f.ARP_SPA, address))
             yield go(SOURCE_GUARD, Band.ALLOW, "own address in ARP", sender(port), terms, to=LOCATE)
+            yield go(SOURCE_GUARD, Band.ALLOW, "ARP probe", sender(port), _probe(address), to=LOCATE)
     if speaks_ipv6(port) and (derived := link_local(port.mac)) not in port.addresses:
         yield go(SOURCE_GUARD, Band.ALLOW, "own link-local address", sender(port), _from(derived), to=LOCATE)
     for mac, promised in port.nested.items():
@@ -97,15 +96,19 @@ def port_flows(port: Port, bridge: Bridge) -> Iterator[Flow]:
 
 
 def _nested(port: Port, mac: int, promised: tuple[Network, ...]) -> Iterator[Flow]:
-    """What a guest inside a VM may send from with its MAC; a probe may ask only for what it has been promised."""
+    """What a guest inside a VM may send from with its MAC."""
     guest = (sender(port), f.ETH_SRC.eq(mac))
     for network in (*promised, *nested_nd(mac, promised)[-1:]):
         yield go(NESTED_GUARD, Band.ALLOW, "promised to this MAC", guest, _from(network), to=LOCATE)
         if network.version == 4:
             terms = (ARP, inside(f.ARP_SPA, network))
             yield go(NESTED_GUARD, Band.ALLOW, "promised to this MAC, in ARP", guest, terms, to=LOCATE)
-            probe = (*_PROBE, inside(f.ARP_TPA, network))
-            yield go(NESTED_GUARD, Band.ALLOW, "ARP probe", guest, probe, to=LOCATE)
+            yield go(NESTED_GUARD, Band.ALLOW, "ARP probe", guest, _probe(network), to=LOCATE)
+
+
+def _probe(block: Block) -> Terms:
+    """Asking whether an address is free is for who may have it: others that ask at the same time would give it up."""
+    return (ARP, f.ARP_OP.eq(1), f.ARP_SPA.eq(0), inside(f.ARP_TPA, block))
 
 
 def _from(address: Block) -> tuple[Term, ...]:
