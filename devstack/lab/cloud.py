@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from devstack.lab.api import Account, first_admin
 from devstack.lab.hypervisor import Hypervisor
 from devstack.lab.manager import READY_TIMEOUT, Manager
-from devstack.lab.namespace import Lab, Namespace, wait_for
+from devstack.lab.namespace import PATIENCE, Lab, Namespace, wait_for
 from devstack.lab.podserver import PodServer, Reservation
 from devstack.lab.segment import Router, Segment, add_addresses
 from devstack.lab.vm import VM
@@ -258,7 +258,7 @@ class Cloud:
         for pod in self.pods:
             pod.server.reserve([one for one in known if pod.holds(one.addresses[0])], named=known)
 
-    def wait_running(self, machines: Iterable[Machine], *, timeout: float = 15.0) -> None:
+    def wait_running(self, machines: Iterable[Machine], *, timeout: float = PATIENCE) -> None:
         """Wait until the API says of every VM that it runs, on the right host."""
         expected = {machine.id: machine.order.hypervisor.name for machine in machines}
 
@@ -270,7 +270,7 @@ class Cloud:
 
         wait_for("all VMs Running", running, timeout=timeout, step=0.2)
 
-    def wait_port(self, hypervisor: Hypervisor, vm: str, state: str, *, timeout: float = 10.0) -> None:
+    def wait_port(self, hypervisor: Hypervisor, vm: str, state: str, *, timeout: float = PATIENCE) -> None:
         """Wait until the port of a VM on a hypervisor is in this state, as its agent says."""
 
         def reached() -> bool:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from devstack.lab.manager import Manager
-from devstack.lab.namespace import Lab, checked_name, wait_for
+from devstack.lab.namespace import PATIENCE, Lab, checked_name, wait_for
 from devstack.lab.segment import Segment, be_patient, wire
 from devstack.lab.vm import VM
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 BRIDGE = "br-int"
+IN_TIME = f"--timeout={PATIENCE:.0f}"
 
 
 class Hypervisor:
@@ -74,7 +75,7 @@ class Hypervisor:
             process.kill()
         else:
             process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=PATIENCE)
 
     def stop_vswitchd(self, *, kill: bool = False) -> None:
         """End ovs-vswitchd, by SIGKILL if `kill`: flows and connections are gone."""
@@ -91,17 +92,17 @@ class Hypervisor:
 
     def vsctl(self, *arguments: str) -> str:
         """`ovs-vsctl` on this switch; it waits for ovs-vswitchd unless told --no-wait."""
-        return self.namespace.run("ovs-vsctl", f"--db={self.ovsdb}", "--timeout=10", *arguments, env=self.environment)
+        return self.namespace.run("ovs-vsctl", f"--db={self.ovsdb}", IN_TIME, *arguments, env=self.environment)
 
     def ofctl(self, *arguments: str, stdin: str = "") -> str:
         """`ovs-ofctl` (OpenFlow 1.4) on this switch."""
         return self.namespace.run(
-            "ovs-ofctl", "-O", "OpenFlow10,OpenFlow14", "--timeout=10", *arguments, stdin=stdin, env=self.environment
+            "ovs-ofctl", "-O", "OpenFlow10,OpenFlow14", IN_TIME, *arguments, stdin=stdin, env=self.environment
         )
 
     def appctl(self, *arguments: str) -> str:
         """`ovs-appctl` to ovs-vswitchd."""
-        return self.namespace.run("ovs-appctl", "--timeout=10", *arguments, env=self.environment)
+        return self.namespace.run("ovs-appctl", IN_TIME, *arguments, env=self.environment)
 
     def set_flows(self, *flows: str) -> None:
         """Replace all flows of the bridge, which becomes secure, by these in ovs-ofctl's words."""

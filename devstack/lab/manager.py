@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from devstack.lab.namespace import Lab, Namespace, wait_for
+from devstack.lab.namespace import PATIENCE, Lab, Namespace, wait_for
 
 PROGRAM = Path(sys.executable).with_name("sgctl-manager")
 ADMIN_PORT = 8081
-READY_TIMEOUT = 30.0
+READY_TIMEOUT = 60.0
 LOG_TAIL = 60
 """Lines of a log that an error shows."""
 
@@ -67,7 +67,7 @@ class Manager:
 
     def get(self, path: str) -> tuple[int, Any]:
         """Status and JSON (or text) of its admin endpoint; status 0 if nobody answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=PATIENCE)
         try:
             with self.namespace.entered():
                 connection.connect()
@@ -96,7 +96,7 @@ class Manager:
         except TimeoutError as error:
             raise TimeoutError(f"{error}; it says {state}\n{self.tail()}") from error
 
-    def stop(self, *, timeout: float = 15.0) -> int:
+    def stop(self, *, timeout: float = PATIENCE) -> int:
         """SIGTERM, and its exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)

@@ -14,7 +14,9 @@ from typing import Any, Self
 
 from devstack.lab.keeper import OWN_NAMESPACE, setns
 
-COMMAND_TIMEOUT = 30.0
+COMMAND_TIMEOUT = 60.0
+PATIENCE = 30.0
+"""Seconds for which something is waited for, on a machine that may stand still for ten of them."""
 ROOT = Path(__file__).parents[2]
 """The checkout, where modules are run from."""
 NAME = re.compile(r"[a-z][a-z0-9-]{0,11}")
@@ -32,7 +34,7 @@ def checked_name(name: str) -> str:
     return name
 
 
-def wait_for(what: str, condition: Callable[[], Any], *, timeout: float = 10.0, step: float = 0.02) -> Any:
+def wait_for(what: str, condition: Callable[[], Any], *, timeout: float = PATIENCE, step: float = 0.02) -> Any:
     """The first true value of `condition`, or TimeoutError naming `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from devstack.lab.agent import PROBE_TIMEOUT, probe_request
 from devstack.lab.vm import VM
 
+WITHIN = 20.0
+"""Seconds for which cells that disagree are tried again, as changes take their time."""
 BLOCKED = frozenset({"timeout", "unreachable"})
 """What a probe sees when its packets are dropped. A refusal or a reset has come back from the other end."""
 
@@ -110,8 +112,8 @@ class Network:
         self.some(source, target, *services, version=version)
         self.some(target, source, *services, version=version)
 
-    def look(self, *, within: float = 5.0, timeout: float = PROBE_TIMEOUT) -> list[Seen]:
-        """What all cells see; those that disagree are tried again for `within` seconds, as changes take their time."""
+    def look(self, *, within: float = WITHIN, timeout: float = PROBE_TIMEOUT) -> list[Seen]:
+        """What all cells see; those that disagree are tried again for `within` seconds."""
         deadline = time.monotonic() + within
         seen = {one.cell: one for one in probe(self.cells, timeout=timeout)}
         while (wrong := [one.cell for one in seen.values() if not one.agrees]) and time.monotonic() < deadline:
@@ -119,7 +121,7 @@ class Network:
             seen.update((one.cell, one) for one in probe(wrong, timeout=timeout))
         return [seen[cell] for cell in self.cells]
 
-    def check(self, *, within: float = 5.0, timeout: float = PROBE_TIMEOUT) -> None:
+    def check(self, *, within: float = WITHIN, timeout: float = PROBE_TIMEOUT) -> None:
         """AssertionError with every difference if some cell disagrees; otherwise the list starts anew."""
         seen = self.look(within=within, timeout=timeout)
         wrong = [one for one in seen if not one.agrees]

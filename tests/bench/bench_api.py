@@ -64,7 +64,7 @@ def bench_database(directory: Path) -> float:
     """One durable transaction with one row, as small as the API's smallest."""
     directory.mkdir()
     with DatabaseServer(directory) as server, Database(server.remote) as database:
-        assert database.wait_insync(5)
+        assert database.wait_insync(30)
 
         def write() -> None:
             database.write([Insert(Job(id=str(uuid4()), account="a", user="u", command="c"))])

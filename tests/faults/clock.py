@@ -58,7 +58,7 @@ def set_clock(manager: Manager, seconds: int) -> None:
 
 def clock_of(manager: Manager) -> float:
     """The manager's time of day, as its admin endpoint dates its answers."""
-    connection = HTTPConnection("127.0.0.1", manager.admin_port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", manager.admin_port, timeout=30)
     with closing(connection), manager.namespace.entered():
         connection.request("GET", "/healthz")
         return parsedate_to_datetime(connection.getresponse().headers["Date"]).timestamp()

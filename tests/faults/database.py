@@ -101,7 +101,7 @@ def wait_writable(scene: Scene) -> None:
         done = tenant.type("sgctl create securitygroup name=trial && sgctl delete securitygroup name=trial")
         return done.returncode == 0
 
-    wait_for("the API to write again", writes, timeout=20, step=0.5)
+    wait_for("the API to write again", writes, timeout=60, step=0.5)
 
 
 def replaced(scene: Scene, change: Callable[[Path], object]) -> None:

@@ -23,7 +23,7 @@ from tests.faults.watch import Seen, Watch
 
 PATIENCE = 90.0
 """Seconds that a step may take while something goes wrong."""
-STARTING = 10.0
+STARTING = 30.0
 """Seconds in which a VM whose hypervisor is lost works elsewhere."""
 COPIES = True
 COPY = 1.5

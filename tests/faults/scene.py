@@ -20,7 +20,7 @@ REVOKED = 90
 """The TCP port whose rule is taken away as soon as connections to it are open."""
 NEWCOMER_MAC = "02:cc:00:00:00:01"
 STRAY_MAC = "02:aa:00:00:00:01"
-SETTLING = 40.0
+SETTLING = 60.0
 """Seconds in which everything must be in order again after a fault."""
 
 

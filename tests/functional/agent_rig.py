@@ -26,7 +26,7 @@ from tests.unit.worlds import rows, uid
 
 PROGRAM = Path(sys.executable).with_name("sgctl-manager")
 BRIDGE = "br-int"
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds that a manager may take on a busy machine."""
 _FLOW = re.compile(r"cookie=(0x[0-9a-f]+), duration=([\d.]+)s")
 
@@ -44,9 +44,9 @@ class Rig:
     def __enter__(self) -> Rig:
         self.sandbox.__enter__()
         self.server.start()
-        self.database = Database(self.server.remote)
+        self.database = Database(self.server.remote, deadline=PATIENCE, patience=PATIENCE)
         self.database.start()
-        assert self.database.wait_insync(10)
+        assert self.database.wait_insync(30)
         self.database.write([Insert(row) for row in rows(self._cloud)])  # type: ignore[arg-type]
         self.sandbox.run(
             "ovs-vsctl", f"--db={self.sandbox.connection}", "add-br", BRIDGE, "--", "set", "Bridge", BRIDGE,
@@ -145,12 +145,12 @@ class Manager:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+        return self.process.wait(PATIENCE)
 
     def get(self, path: str) -> tuple[int, Any]:
         """Status and content of an answer; status 0 if nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=PATIENCE) as answer:
                 return answer.status, _content(answer.read())
         except urllib.error.HTTPError as error:
             return error.code, _content(error.read())

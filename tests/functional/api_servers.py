@@ -25,7 +25,7 @@ from sgctl.store import Database
 from tests.functional.ports import free_port
 
 PROGRAM = Path(sys.executable).with_name("sgctl-manager")
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -109,7 +109,7 @@ class Server:
 
 def client(endpoint: str, key: str, secret: str) -> CloudStack:
     """A `cs` client that waits for jobs without delay."""
-    return CloudStack(endpoint=endpoint, key=key, secret=secret, poll_interval=0.01, timeout=20)
+    return CloudStack(endpoint=endpoint, key=key, secret=secret, poll_interval=0.01, timeout=DEADLINE)
 
 
 class Caller:
@@ -174,7 +174,7 @@ def deploy(user: CloudStack, zone: Any, **params: Any) -> Any:
 def check_database(server: Server) -> None:
     """Members are what NICs and addresses say, and no NIC is without a group."""
     with Database(server.remote) as database:
-        assert database.wait_insync(5)
+        assert database.wait_insync(30)
         reads = database.replica
         nics = reads.all(Nic)
         expected = {

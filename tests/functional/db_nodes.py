@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sgctl.db.status import look
-from tests.functional.api_servers import until
+from tests.functional.api_servers import DEADLINE, until
 from tests.functional.ports import free_port
 
 MANAGER = Path(sys.executable).with_name("sgctl-manager")
@@ -90,7 +90,7 @@ class Node:
         if self._process is None:
             return None
         self._process.send_signal(number)
-        status = self._process.wait(20)
+        status = self._process.wait(DEADLINE)
         self._process = None
         return status
 

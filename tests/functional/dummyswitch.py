@@ -29,7 +29,7 @@ from tests.functional.vswitch_sandbox import Sandbox
 BRIDGE = "br0"
 PREFIXES = {table.id: table.prefixes for table in TABLES if table.prefixes}
 """As the agent sets them."""
-_PATIENCE = 10.0
+_PATIENCE = 30.0
 _IDLE = 600_000
 """Milliseconds that decisions stay cached, however long a slow machine takes for many packets."""
 _JSON = json.JSONDecoder()

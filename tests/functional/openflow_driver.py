@@ -30,6 +30,8 @@ from sgctl.errors import SgctlError  # noqa: E402
 from sgctl.openflow.app import BridgeApp  # noqa: E402
 from sgctl.openflow.switch import Switch  # noqa: E402
 
+PATIENCE = 30.0
+
 
 class DriverApp(BridgeApp):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -59,14 +61,14 @@ class DriverApp(BridgeApp):
     def connected(self, times: int) -> int:
         """Wait until the bridge has connected so many times."""
         with self.changed:
-            assert self.changed.wait_for(lambda: self.connects >= times and self.switch, 10)
+            assert self.changed.wait_for(lambda: self.connects >= times and self.switch, PATIENCE)
         assert self.switch is not None
         return self.switch.datapath_id
 
     def frames(self, count: int) -> list[tuple[int, bytes]]:
         """Wait until so many frames were shown."""
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.seen) >= count, 10)
+            assert self.changed.wait_for(lambda: len(self.seen) >= count, PATIENCE)
         return self.seen
 
     @set_ev_cls(ofp_event.EventOFPFlowStatsReply, MAIN_DISPATCHER)
@@ -81,7 +83,7 @@ class DriverApp(BridgeApp):
         self.statistics = None
         datapath.send_msg(datapath.ofproto_parser.OFPFlowStatsRequest(datapath))
         with self.changed:
-            assert self.changed.wait_for(lambda: self.statistics is not None, 10)
+            assert self.changed.wait_for(lambda: self.statistics is not None, PATIENCE)
         return [str(dict(flow.match.items())) for flow in self.statistics or ()]
 
     def is_connected(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from tests.functional.ports import free_port
 from tests.functional.vswitch_sandbox import Sandbox, eventually
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds that a driver may take to start on a busy machine."""
 LISTENING = "0A"
 """A state in /proc/net/tcp."""
@@ -91,7 +91,7 @@ class Remote:
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
         self._answers.close()
         self._socket.close()
         self.log.close()

@@ -15,14 +15,14 @@ from devstack.lab import VM, Hypervisor, Lab, Manager, Network
 from devstack.lab.agent import Stream
 from devstack.lab.api import Account
 from devstack.lab.cloud import Cloud, Machine, Order, Pod
-from devstack.lab.namespace import wait_for
+from devstack.lab.namespace import PATIENCE, wait_for
 
 WORLD = "0.0.0.0/0,::/0"
 BOTH = (4, 6)
 """Every promise holds for IPv4 and IPv6."""
 GLANCE = 0.3
 """Seconds without an answer after which a probe is made again."""
-CHANGES = 3.0
+CHANGES = 15.0
 """Seconds that a change may be on its way to the switches, on a busy machine."""
 
 
@@ -145,7 +145,7 @@ def amiss(manager: Manager) -> str:
     return "" if own == answer["desired"] and not foreign else f"{own} of {answer['desired']} flows, foreign: {foreign}"
 
 
-def wait_in_force(*managers: Manager, timeout: float = 10.0) -> None:
+def wait_in_force(*managers: Manager, timeout: float = PATIENCE) -> None:
     """Wait until nothing is amiss on any of these hypervisors."""
     for manager in managers:
         said = deque([""], maxlen=3)

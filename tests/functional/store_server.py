@@ -24,7 +24,7 @@ HERE = Place("here")
 BASE = (ACME, WEB, DB, *HERE.rows)
 
 
-def eventually(probe: Callable[[], bool], seconds: float = 10.0) -> None:
+def eventually(probe: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait until the probe is true."""
     end = time.monotonic() + seconds
     while not probe():
@@ -43,7 +43,7 @@ def served(listen: str = "") -> Iterator[DatabaseServer]:
 def connected(server: DatabaseServer, **options: Any) -> Iterator[Database]:
     """A client that has everything."""
     with Database(server.remote, **options) as database:
-        assert database.wait_insync(10)
+        assert database.wait_insync(30)
         yield database
 
 

@@ -121,7 +121,7 @@ class TestCloudMonkey5:
         )
         digest = hmac.new(user.secret.encode(), text.encode(), hashlib.sha1).digest()
         args["signature"] = base64.encodebytes(digest).strip().decode()
-        answer = requests.get(server.endpoint, params=args, timeout=10)
+        answer = requests.get(server.endpoint, params=args, timeout=60)
         (content,) = [value for key, value in answer.json().items() if "response" in key.lower()]
         if answer.status_code == 401:
             return content, "401 Authentication error"

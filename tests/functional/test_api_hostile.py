@@ -13,6 +13,8 @@ from cs import CloudStack
 from tests.functional.api_servers import Server
 
 PATH = b"/client/api"
+AT_ONCE = 15.0
+"""Seconds, on a machine that may stand still for ten of them; silent clients are left alone for longer than that."""
 CHUNKED = b"Transfer-Encoding: chunked"
 
 
@@ -35,11 +37,11 @@ def serves_on(server: Server, admin: CloudStack) -> Iterator[None]:
     yield
     start = time.monotonic()
     assert admin.listDomains()["count"] == 1
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < AT_ONCE
     assert "Traceback" not in server.log
 
 
-def exchange(server: Server, data: bytes, *, timeout: float = 3.0) -> bytes:
+def exchange(server: Server, data: bytes, *, timeout: float = 30.0) -> bytes:
     """What comes back until the server hangs up, or nothing more comes."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=timeout) as sock:
         answer = b""

@@ -75,7 +75,7 @@ def at(server: Server, user: CloudStack) -> CloudStack:
 def held(place: Place) -> dict[str, list[tuple[str, bool]]]:
     """By address, which NICs have it, and whether as a promise; all that follows from these rows agrees with them."""
     with Database(place.server.remote) as database:
-        assert database.wait_insync(5)
+        assert database.wait_insync(30)
         reads = database.replica
         found: dict[str, list[tuple[str, bool]]] = {}
         nics = {nic.id: nic for nic in reads.all(Nic)}

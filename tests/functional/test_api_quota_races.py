@@ -45,7 +45,7 @@ class Place:
     def count(self, kind: type[Row], **columns: str) -> int:
         """How many rows the database has."""
         with Database(self.server.remote) as database:
-            assert database.wait_insync(5)
+            assert database.wait_insync(30)
             return len(database.replica.find(kind, **columns))
 
 

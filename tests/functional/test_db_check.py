@@ -51,7 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         users[0].authorizeSecurityGroupIngress(
             securitygroupname="default", protocol="tcp", startport=80, cidrlist="10.0.0.0/8", fetch_result=True
         )
-        assert database.wait_insync(10)
+        assert database.wait_insync(30)
         yield Place(server, database, (first, second))
 
 

@@ -69,7 +69,7 @@ def as_agent(remote: str, tls: Tls, operation: dict[str, Any], database: str = "
     """A transaction's error, empty if there is none."""
     request = json.dumps([database, operation])
     command = ["ovsdb-client", "--no-leader-only", *tls.options(), "transact", remote, request]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return next((one["error"] for one in json.loads(ended.stdout) if one and "error" in one), "")
 
 
@@ -77,7 +77,7 @@ def as_agent(remote: str, tls: Tls, operation: dict[str, Any], database: str = "
 def guarded(tmp_path_factory: pytest.TempPathFactory, self_: Tls) -> Iterator[Guarded]:
     found = Guarded(tmp_path_factory.mktemp("sg"), self_)
     with found.server, Database(found.server.remote) as database, Talk(found.server.remote) as talk:
-        assert database.wait_insync(10)
+        assert database.wait_insync(30)
         database.write([Insert(row) for row in (*ROWS, Host(id=uid("h2"), name="h2"))])
         set_roles(talk)
         yield found
@@ -157,10 +157,10 @@ def test_a_cluster_and_its_api_speak_tls_only(tmp_path: Path, self_: Tls) -> Non
         with Server(tmp_path / "api", *api_options, db=three.remotes) as api:
             trust = ssl.create_default_context(cafile=self_.ca)
             with pytest.raises(urllib.error.HTTPError) as answer:
-                urllib.request.urlopen(api.endpoint, context=trust, timeout=10)
+                urllib.request.urlopen(api.endpoint, context=trust, timeout=60)
             assert answer.value.code in (400, 401)
             with Database(three.remotes, tls=self_) as database:
-                assert database.wait_insync(10)
+                assert database.wait_insync(30)
                 assert database.replica.one(Group, name="default") is not None
             assert "leader" in tool("status", f"--db={three.remotes}", *options(self_))
             copy = str(tmp_path / "copy.db")

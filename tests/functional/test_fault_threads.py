@@ -41,7 +41,7 @@ def agent(rig: Rig) -> Manager:
 
 def assert_ends_closed(rig: Rig, agent: Manager, before: set[int]) -> None:
     """It has ended because of an error, and enforcement goes on."""
-    assert agent.process.wait(30) == 1
+    assert agent.process.wait(60) == 1
     assert "ends because of an error" in agent.log.read_text()
     assert rig.cookies() == before
 

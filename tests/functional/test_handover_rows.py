@@ -21,7 +21,7 @@ def test_a_row_goes_after_its_nic() -> None:
         DatabaseServer(Path(directory)) as server,
         Database(server.remote) as database,
     ):
-        assert database.wait_insync(10)
+        assert database.wait_insync(30)
         cloud = rows(world({"web1": ("web",), "web2": ("web",)}))
         database.write([Insert(row) for row in cloud])  # type: ignore[arg-type]
         ids = [handover_id(uid(name), "hv1") for name in ("web1", "web2")]

@@ -82,8 +82,8 @@ def test_a_vm_that_is_back_without_having_been_announced_works(cloud: Cloud, ser
     if away:
         manager.start()
         manager.wait_ready()
-    wait_for("it is back", lambda: states(cloud) == ["active", "standby"], timeout=20)
-    settle(kept, within=30)
+    wait_for("it is back", lambda: states(cloud) == ["active", "standby"])
+    settle(kept, within=60)
     assert not kept["kept"].stop().error
     stream.stop()
     server.unplug(new)

@@ -83,7 +83,7 @@ def start(cloud: Cloud, server: Mobile, hypervisor: Hypervisor) -> None:
         server.announce()
         return ports(cloud.managers[hypervisor.name]).get(server.vm.name, {}).get("state") == "active"
 
-    wait_for("the port is open", open_there, timeout=5, step=0.1)
+    wait_for("the port is open", open_there, step=0.1)
 
 
 def wait_hosts(cloud: Cloud, state: str, *hypervisors: Hypervisor) -> None:

@@ -86,7 +86,7 @@ def test_a_controller_that_dies_in_a_bundle_leaves_nothing(sandbox: Sandbox, swi
         switch.send("apply", FLOWS, [(flow.cookie, flow.table) for flow in FLOWS[:10]])
         eventually(lambda: socket_is_full(switch.port))
         switch.process.kill()
-        switch.process.wait(10)
+        switch.process.wait(30)
     eventually(lambda: sandbox.vsctl("get", "Controller", "br0", "is_connected") == "false")
     assert held(sandbox) == 10
 

@@ -186,7 +186,7 @@ def test_twenty_thousand_flows(switch: Remote) -> None:
     switch.apply(flows)
     installed = switch.installed()
     switch.apply([], [(flow.cookie, flow.table) for flow in flows])
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
     assert set(installed) == {flow.cookie for flow in flows}
     assert cookies(switch) == set()
 

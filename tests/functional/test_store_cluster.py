@@ -84,7 +84,7 @@ def cluster() -> Iterator[Cluster]:
 
 def test_writers_and_readers_survive_the_leader(cluster: Cluster) -> None:
     with Database(cluster.remotes) as writer, Database(cluster.remotes, leader_only=False) as reader:
-        assert writer.wait_insync(15) and reader.wait_insync(15)
+        assert writer.wait_insync(30) and reader.wait_insync(30)
         writer.write([Insert(row) for row in BASE])
         eventually(lambda: held(reader) == held(writer))
         changed: set[str] = set()
@@ -92,8 +92,8 @@ def test_writers_and_readers_survive_the_leader(cluster: Cluster) -> None:
         cluster.kill_leader()
         added = group("added", ACME)
         eventually(lambda: not writer.connected)
-        writer.write([Insert(added)], [Guard(Group, WEB.id)], deadline=15)
-        eventually(lambda: reader.replica.insync and held(reader) == held(writer), 15)
+        writer.write([Insert(added)], [Guard(Group, WEB.id)], deadline=30)
+        eventually(lambda: reader.replica.insync and held(reader) == held(writer))
         assert changed == {added.id}
 
 
@@ -101,11 +101,11 @@ def test_an_agent_reads_and_writes_through_a_relay(cluster: Cluster) -> None:
     interest = Interest()
     cluster.start("relay", f"relay:SG:{cluster.remotes}")
     with Database(cluster.remotes) as writer, Database(cluster.remote("relay"), interest=interest) as agent:
-        assert writer.wait_insync(15)
+        assert writer.wait_insync(30)
         host = Host(id=uid("h1"), name="h1")
         writer.write([Insert(row) for row in (*BASE, host)])
         interest.watch(host="h1", nics=frozenset())
-        assert agent.wait_insync(15)
+        assert agent.wait_insync(30)
         agent.write([Update(Host, host.id, {"seen": 7})])
         found = agent.replica.one(Host, name="h1")
         assert found is not None and found.seen == 7

@@ -127,7 +127,7 @@ def test_a_taken_port_is_an_error() -> None:
     listen = f"ptcp:{free_port()}:127.0.0.1"
     with served(listen) as server:
         with Database(f"tcp:127.0.0.1:{listen.split(':')[1]}") as database:
-            assert database.wait_insync(5)
+            assert database.wait_insync(30)
         with pytest.raises(DatabaseServerError, match=f"cannot listen on {listen}.*already in use"), served(listen):
             pass
         assert server.pid is not None
@@ -165,7 +165,7 @@ def test_it_never_outlives_its_manager(tmp_path: Path, hub: str, killed: bool) -
         if killed:
             manager.kill()
         manager.stdin.close()
-    eventually(lambda: not alive(pid), 2)
+    eventually(lambda: not alive(pid))
     assert manager.returncode == (-signal.SIGKILL if killed else 0)
     with DatabaseServer(tmp_path) as server, connected(server):
         pass

@@ -175,9 +175,9 @@ class History:
             for done in [pool.submit(step, Random(self.chance.random())) for step in chosen]:
                 with suppress(StoreError):
                     done.result()
-        assert self.api.wait_insync(20)
+        assert self.api.wait_insync(30)
         self.api.write([Update(Cloud, CLOUD.id, {"asked": next(_serial), "sequence": next(_serial)})], deadline=20)
-        eventually(self.agree, 30)
+        eventually(self.agree, 60)
 
     @contextmanager
     def _relay_away(self) -> Iterator[None]:

@@ -47,7 +47,7 @@ class World:
     def watch(self, *nics: Nic, host: str = "h1") -> set[str]:
         """Change the interest, wait, and say what is seen."""
         self.interest.watch(host=host, nics=frozenset(nic.id for nic in nics))
-        assert self.agent.wait_insync(10)
+        assert self.agent.wait_insync(30)
         return self.seen()
 
 
@@ -184,7 +184,7 @@ def test_foreign_changes_do_not_reach_the_agent(world: World) -> None:
 def test_an_interest_may_change_while_rounds_run_and_while_the_server_is_away(world: World) -> None:
     for turn in range(30):
         world.interest.watch(host="h1", nics=frozenset({PLUGGED[1].id} if turn % 2 else ()))
-    assert world.agent.wait_insync(10)
+    assert world.agent.wait_insync(30)
     with_plugged = world.seen()
     world.server.stop()
     eventually(lambda: not world.agent.connected)
@@ -192,7 +192,7 @@ def test_an_interest_may_change_while_rounds_run_and_while_the_server_is_away(wo
     assert not world.agent.replica.insync
     offline(world.server, {"op": "update", "table": "Cloud", "where": where(CLOUD), "row": {"sequence": 1}})
     world.server.start()
-    assert world.agent.wait_insync(10) and world.everything.wait_insync(20)
+    assert world.agent.wait_insync(30) and world.everything.wait_insync(30)
     assert with_plugged > world.seen() == WITH_MINE
     online(world.server, {"op": "update", "table": "Cloud", "where": where(CLOUD), "row": {"sequence": 0}})
     eventually(lambda: world.agent.replica.get(Cloud, CLOUD.id) == CLOUD)

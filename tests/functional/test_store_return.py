@@ -49,7 +49,7 @@ def agent(server: DatabaseServer, request: pytest.FixtureRequest) -> Iterator[Ag
     interest = Interest()
     interest.watch(host="h1", nics=frozenset({STAYS[1].id}))
     with Agent(server.remote, interest=interest) as agent:
-        assert agent.wait_insync(10)
+        assert agent.wait_insync(30)
         agent.left_off = request.param
         yield agent
 
@@ -78,7 +78,7 @@ def as_a_new_one(server: DatabaseServer, agent: Database) -> bool:
     interest = Interest()
     interest.watch(host="h1", nics=frozenset({STAYS[1].id}))
     with Database(server.remote, interest=interest) as fresh:
-        assert fresh.wait_insync(10)
+        assert fresh.wait_insync(30)
         return held(fresh) == held(agent)
 
 
@@ -93,7 +93,7 @@ def test_what_has_gone_goes_and_what_stays_is_there_all_the_time(server: Databas
     moved = {"op": "update", "table": "NIC", "where": where(PEERS[0][1]), "row": {"state": "closed"}}
     vm, nic, address, *members = GOES
     away(server, agent, *delete(*members, PEERS[1][3]), *delete(address, nic, vm), moved)
-    assert agent.wait_insync(15)
+    assert agent.wait_insync(30)
     gone = {row.id for row in (vm, nic, address, PEERS[1][3])}
     assert seen(agent) == before - gone
     assert {id for _, id in heard} == gone, "what is as it was is no news"
@@ -104,7 +104,7 @@ def test_what_has_gone_goes_and_what_stays_is_there_all_the_time(server: Databas
 def test_an_interest_that_has_shrunk_meanwhile(server: DatabaseServer, agent: Agent) -> None:
     """Rules and NICs that went take what only they had brought along."""
     away(server, agent, *delete(RULE), {"op": "update", "table": "NIC", "where": where(GOES[1]), "row": {"host": "h2"}})
-    assert agent.wait_insync(15)
+    assert agent.wait_insync(30)
     assert not {PEER.id, GOES[1].id, GOES[0].id} & seen(agent)
     assert {kind: agent.replica.count(kind) for kind in (Group, Rule, Nic, Vm, Address, Member, Account)} == {
         Group: 1, Rule: 0, Nic: 1, Vm: 1, Address: 1, Member: 0, Account: 1,
@@ -118,7 +118,7 @@ def test_a_new_interest_while_the_server_is_away(server: DatabaseServer, agent: 
     assert agent._interest
     agent._interest.watch(host="h2", nics=frozenset())
     server.start()
-    assert agent.wait_insync(15)
+    assert agent.wait_insync(30)
     assert {nic.id for nic in agent.replica.all(Nic)} == {peer[1].id for peer in PEERS}
 
 
@@ -129,7 +129,7 @@ def test_a_server_that_dies_again_and_again(server: DatabaseServer, agent: Agent
         state = {"op": "update", "table": "NIC", "where": where(STAYS[1]), "row": {"state": f"s{turn}"}}
         away(server, agent, state, *(delete(RULE) if turn == 6 else []))
         time.sleep(chance.uniform(0, 0.3))
-    assert agent.wait_insync(15)
+    assert agent.wait_insync(30)
     assert agent.replica.get(Nic, STAYS[1].id).state == "s11"  # type: ignore[union-attr]
     assert agent.replica.count(Rule) == agent.replica.count(Member) == 0
     assert as_a_new_one(server, agent)
@@ -149,7 +149,7 @@ def test_no_request_makes_a_server_copy_its_rows(
 
     monkeypatch.setattr(SgIdl, "send_request", spy)
     away(server, agent)
-    assert agent.wait_insync(15)
+    assert agent.wait_insync(30)
     assert len(monitors) == (2 if agent.left_off else 1), "where it left off, and then with nothing"
     parts = [part for wanted in monitors for parts in wanted.values() for part in parts]
     assert parts and all(part["select"] == {"initial": False} for part in parts)

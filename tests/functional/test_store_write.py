@@ -173,7 +173,7 @@ def test_thousands_of_rows_in_one_transaction(server: DatabaseServer, database: 
     with connected(server) as fresh:
         assert held(fresh) == held(database)
     database.write([Delete(type(row), row.id) for row in reversed(rows)])
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     assert database.replica.count(Nic) == 0
 
 

@@ -17,10 +17,12 @@ from typing import TypeVar
 from sgctl.openflow.control import request
 
 T = TypeVar("T")
+PATIENCE = 30.0
+"""Seconds for which something is waited for, on a machine that may stand still for ten of them."""
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 
-def eventually(probe: Callable[[], T], seconds: float = 10.0) -> T:
+def eventually(probe: Callable[[], T], seconds: float = PATIENCE) -> T:
     """What `probe` answers as soon as it is true."""
     end = time.monotonic() + seconds
     while not (seen := probe()):
@@ -84,13 +86,13 @@ class Sandbox:
     def stop(self, name: str, number: int = signal.SIGTERM) -> None:
         daemon = self.daemons.pop(name)
         daemon.send_signal(number)
-        daemon.wait(10)
+        daemon.wait(PATIENCE)
 
     def signal(self, name: str, number: int) -> None:
         self.daemons[name].send_signal(number)
 
     def run(self, *command: str, text: str | None = None) -> str:
-        done = subprocess.run(command, env=self.env, input=text, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, env=self.env, input=text, capture_output=True, text=True, timeout=2 * PATIENCE)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -132,7 +134,7 @@ class Sandbox:
         difference.
         """
         command = ["ovs-ofctl", "-O", "OpenFlow14", "diff-flows", f"unix:{self.directory}/{bridge}.mgmt", str(flows)]
-        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=2 * PATIENCE)
         assert done.returncode in (0, 2), done.stderr
         lines = done.stdout.splitlines()
         sides = [{line[1:] for line in lines if line.startswith(sign)} for sign in "-+"]
@@ -140,6 +142,6 @@ class Sandbox:
 
     def appctl(self, command: str, *arguments: str) -> str:
         """`ovs-appctl` to ovs-vswitchd, without a process for it: some tests ask hundreds of times."""
-        answer = request(self.directory / "ovs-vswitchd.ctl", command, arguments, 30.0)
+        answer = request(self.directory / "ovs-vswitchd.ctl", command, arguments, PATIENCE)
         assert not answer.get("error"), f"{command} {arguments}: {answer['error']}"
         return str(answer["result"])

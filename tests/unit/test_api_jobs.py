@@ -59,7 +59,7 @@ class World:
 
 
 def finished(user: Client, job: str) -> Any:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while (found := user.ok("queryAsyncJobResult", jobid=job))["jobstatus"] == 0:
         assert "jobresult" not in found
         assert time.monotonic() < end

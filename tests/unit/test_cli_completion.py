@@ -98,4 +98,4 @@ def test_bash(cloud: Api, line: str, expected: list[str]) -> None:
 def test_the_scripts_are_valid(shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
-    subprocess.run([shell, "-n", "-c", SCRIPTS[shell]], check=True, timeout=10)
+    subprocess.run([shell, "-n", "-c", SCRIPTS[shell]], check=True, timeout=30)

@@ -32,7 +32,7 @@ def speaking(said: bytes, *, tls: ssl.SSLContext | None = None) -> Iterator[int]
             pass
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
+        listener.settimeout(30)
         thread = threading.Thread(target=serve)
         thread.start()
         yield listener.getsockname()[1]
@@ -50,7 +50,7 @@ def speaking(said: bytes, *, tls: ssl.SSLContext | None = None) -> Iterator[int]
 )
 def test_answers_that_are_none(said: bytes, message: str) -> None:
     with speaking(said) as port, pytest.raises(Unreachable) as error:
-        request(f"http://127.0.0.1:{port}/client/api?secret=x", b"a=b", timeout=5)
+        request(f"http://127.0.0.1:{port}/client/api?secret=x", b"a=b", timeout=30)
     assert str(error.value) == f"error: cannot reach http://127.0.0.1:{port}/client/api: {message}"
 
 
@@ -61,12 +61,12 @@ def test_silence() -> None:
 
 def test_a_name_that_nobody_has() -> None:
     with pytest.raises(Unreachable, match="its name is not known"):
-        request("http://nobody.invalid/", timeout=5)
+        request("http://nobody.invalid/", timeout=30)
 
 
 def test_a_redirect_is_an_answer_and_not_followed() -> None:
     with speaking(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n") as port:
-        answer = request(f"http://127.0.0.1:{port}/", b"a=b", timeout=5)
+        answer = request(f"http://127.0.0.1:{port}/", b"a=b", timeout=30)
     assert answer.status == 302
     with pytest.raises(CliError, match="answered 302 with something that is not a JSON object"):
         answer.object()
@@ -75,7 +75,7 @@ def test_a_redirect_is_an_answer_and_not_followed() -> None:
 def test_loopback_is_not_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with speaking(OK) as port:
-        assert request(f"http://127.0.0.1:{port}/", timeout=5).object() == {}
+        assert request(f"http://127.0.0.1:{port}/", timeout=30).object() == {}
 
 
 @pytest.fixture
@@ -104,11 +104,11 @@ def test_tls(certificate: Path, verify: str) -> None:
         url = f"https://127.0.0.1:{port}/"
         if verify == "true":
             with pytest.raises(Unreachable, match="TLS failed"):
-                request(url, timeout=5, verify=trusted)
+                request(url, timeout=30, verify=trusted)
         else:
-            assert request(url, timeout=5, verify=trusted).object() == {}
+            assert request(url, timeout=30, verify=trusted).object() == {}
 
 
 def test_a_certificate_file_that_is_not_there() -> None:
     with pytest.raises(CliError, match=r"verify = /nowhere.pem: cannot read trusted certificates from it"):
-        request("https://127.0.0.1:1/", timeout=5, verify="/nowhere.pem")
+        request("https://127.0.0.1:1/", timeout=30, verify="/nowhere.pem")

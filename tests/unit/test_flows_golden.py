@@ -59,7 +59,7 @@ def test_golden(name: str) -> None:
 def test_ovs_reads_it_as_it_is_written(name: str) -> None:
     path = GOLDEN / f"{name}.flows"
     parse = ["ovs-ofctl", "-O", "OpenFlow14", "parse-flows", str(path)]
-    parsed = subprocess.run(parse, capture_output=True, text=True, check=True, timeout=10)
+    parsed = subprocess.run(parse, capture_output=True, text=True, check=True, timeout=30)
     assert len(parsed.stdout.splitlines()) == len(build(UNITS[name], BRIDGE)) + 2
 
 
