@@ -65,6 +65,16 @@ class Conversation:
             data += piece
         return data
 
+    async def ask(self, question: bytes) -> bytes:
+        """The first answer to a datagram, which is sent again every second."""
+        while True:
+            await self.send(question)
+            try:
+                async with asyncio.timeout(1):
+                    return await self.receive(0)
+            except TimeoutError:
+                continue
+
     def close(self) -> None:
         """Close the socket; an established TCP connection is closed in the ordinary way."""
         self.socket.close()

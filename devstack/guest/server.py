@@ -3,14 +3,14 @@
 
 import asyncio
 import base64
-import os
 import socket
 import struct
 from typing import Any
 
-from devstack.guest.conversations import Conversation, Echo, Stream, echo_stream, outcome
+from devstack.guest.conversations import Conversation, Echo, Stream, echo_stream
 from devstack.guest.dns import dns_addresses, dns_query
 from devstack.guest.frames import Repeater, Sniffer
+from devstack.guest.probes import many
 
 
 class Server:
@@ -40,36 +40,16 @@ class Server:
             loop = asyncio.get_running_loop()
             self.serving[proto, port], _ = await loop.create_datagram_endpoint(Echo, sock=sock)
 
-    async def do_probe(
-        self, proto: str, address: str, port: int, timeout: float, size: int, source_port: int, tries: int
-    ) -> str:
-        """One exchange; see `outcome`. Datagrams are sent again within the timeout, `tries` times in all."""
-        conversation = Conversation(proto, address, port, source_port)
-        payload = os.urandom(size)
-
-        async def exchange() -> None:
-            await conversation.connect()
-            for left in range(1 if proto == "tcp" else tries, 0, -1):
-                await conversation.send(payload)
-                try:
-                    async with asyncio.timeout(None if left == 1 else timeout / tries):
-                        while await conversation.receive(size) != payload:
-                            pass
-                        return
-                except TimeoutError:
-                    continue
-
-        try:
-            return await outcome(exchange(), timeout)
-        finally:
-            conversation.close()
+    async def do_probe(self, **probe: Any) -> str:
+        """One exchange; see `many`."""
+        return (await many([probe]))[0]
 
     async def do_probes(self, probes: list[dict[str, Any]]) -> list[str]:
-        """Many probes at once."""
-        return await asyncio.gather(*(self.do_probe(**probe) for probe in probes))
+        """Many of them at once."""
+        return await many(probes)
 
     async def do_resolve(self, server: str, name: str, kind: str, proto: str, timeout: float) -> list[str]:
-        """The addresses of `name`, asked of `server`; TimeoutError if it does not answer."""
+        """The addresses of `name`, asked of `server` every second; TimeoutError if it does not answer."""
         conversation = Conversation(proto, server, 53)
         question = dns_query(name, kind)
         try:
@@ -79,8 +59,7 @@ class Server:
                     await conversation.send(struct.pack("!H", len(question)) + question)
                     answer = await conversation.receive(struct.unpack("!H", await conversation.receive(2))[0])
                 else:
-                    await conversation.send(question)
-                    answer = await conversation.receive(0)
+                    answer = await conversation.ask(question)
         finally:
             conversation.close()
         return dns_addresses(answer, question, kind)

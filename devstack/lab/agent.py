@@ -14,6 +14,8 @@ from devstack.lab.namespace import ROOT, Namespace
 
 PROBE_TIMEOUT = 1.0
 """Seconds after which a probe gives up."""
+RESOLVE_TIMEOUT = 20.0
+"""Seconds after which a question for a name is given up."""
 PROBE_TRIES = 3
 """How often a probe sends its datagram within that time."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import ip_interface
 from pathlib import Path
 
-from devstack.lab.agent import PROBE_TIMEOUT, PROBE_TRIES, Guest, Sniffer, Stream, probe_request
+from devstack.lab.agent import PROBE_TIMEOUT, PROBE_TRIES, RESOLVE_TIMEOUT, Guest, Sniffer, Stream, probe_request
 from devstack.lab.namespace import CommandFailed, Lab, checked_name, wait_for
 from devstack.lab.segment import Segment, add_addresses, add_gateways
 
@@ -75,7 +75,7 @@ class VM:
         """Send what is not local to `gateway`."""
         add_gateways(self.namespace, [gateway])
 
-    def start_dhcp(self, *, device: str = "eth0", seconds: int = 10) -> None:
+    def start_dhcp(self, *, device: str = "eth0", seconds: int = 30) -> None:
         """Start a DHCPv4 client (busybox), which tries for `seconds`; `finish_dhcp` takes its lease."""
         self._start(
             "dhcp4", device, ["busybox", "udhcpc", "-f", "-q", "-n", "-t", str(seconds), "-T", "1", "-i", device,
@@ -133,15 +133,15 @@ class VM:
         self.addresses.append(lease.address)
         return lease
 
-    def finish_dhcp(self, *, device: str = "eth0", seconds: float = 15.0) -> Lease:
+    def finish_dhcp(self, *, device: str = "eth0", seconds: float = 40.0) -> Lease:
         """The DHCPv4 lease, waited for; CommandFailed with the client's words if it got none."""
         return self._take_lease("dhcp4", device, seconds)
 
-    def finish_dhcp6(self, *, device: str = "eth0", seconds: float = 15.0) -> Lease:
+    def finish_dhcp6(self, *, device: str = "eth0", seconds: float = 40.0) -> Lease:
         """The DHCPv6 lease, waited for; CommandFailed with the client's words if it got none."""
         return self._take_lease("dhcp6", device, seconds)
 
-    def dhcp(self, *, device: str = "eth0", seconds: int = 10) -> Lease:
+    def dhcp(self, *, device: str = "eth0", seconds: int = 30) -> Lease:
         """Get an address as a booting guest does."""
         self.start_dhcp(device=device, seconds=seconds)
         return self.finish_dhcp(device=device)
@@ -164,7 +164,7 @@ class VM:
         return self.probe("icmp", address, timeout=timeout, size=size, tries=tries) == "open"
 
     def resolve(
-        self, server: str, name: str, *, kind: str = "A", proto: str = "udp", timeout: float = PROBE_TIMEOUT
+        self, server: str, name: str, *, kind: str = "A", proto: str = "udp", timeout: float = RESOLVE_TIMEOUT
     ) -> list[str]:
         """The A or AAAA records of `name`, asked of `server`; GuestError if it does not answer."""
         found = self.guest.call("resolve", server=server, name=name, kind=kind, proto=proto, timeout=timeout)
@@ -172,7 +172,7 @@ class VM:
 
     def stream(
         self, proto: str, address: str, port: int = 0, *,
-        interval: float = 0.01, timeout: float = 5.0, source_port: int = 0,
+        interval: float = 0.01, timeout: float = 30.0, source_port: int = 0,
     ) -> Stream:  # fmt: skip
         """Start a conversation that sends something every `interval` seconds."""
         number = self.guest.call(

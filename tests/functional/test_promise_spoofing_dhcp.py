@@ -130,7 +130,7 @@ def test_only_the_pods_servers_are_special(scene: Scene, mute: Host, net: Networ
         net.none(mute.vm, scene.bob.vm, "udp/53", "tcp/53", version=version)
     net.check(within=0)
     with pytest.raises(GuestError, match="TimeoutError"):
-        mute.vm.resolve(scene.gateway[0], "alice")
+        mute.vm.resolve(scene.gateway[0], "alice", timeout=1)
 
 
 def test_no_vm_is_a_dhcp_server(scene: Scene) -> None:
