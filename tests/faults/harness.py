@@ -6,15 +6,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from time import monotonic, sleep
 from typing import TypeAlias
 
 from devstack.lab.agent import Report
 from devstack.lab.hypervisor import BRIDGE
+from devstack.lab.namespace import wait_for
 from tests.faults.changes import Changes
 from tests.faults.prober import Prober
 from tests.faults.scene import Scene
+from tests.faults.standstill import Standstill
 from tests.faults.traffic import INTERVAL, Traffic, Way
 from tests.functional.promised import check_recompute
 
@@ -82,12 +85,14 @@ class Harness:
     traffic: Traffic
     prober: Prober
     changes: Changes
+    standstill: Standstill
     outcomes: list[Outcome] = field(default_factory=list)
 
     def run(self, fault: Fault, chance: Random) -> Outcome:
         """Let it happen; AssertionError if a promise was broken."""
         self.prober.arrived()
         before, sent = self.traffic.report(clear=True), self.prober.sent()
+        self.standstill.begin()
         writes, refused = self.changes.answered, self.changes.failed
         self.changes.start()
         started = monotonic()
@@ -116,18 +121,25 @@ class Harness:
         return outcome
 
     def _hold(self, fault: Fault, before: dict[Way, Report], after: dict[Way, Report]) -> None:
+        jitter = JITTER + self.standstill.seconds()
         for way, report in after.items():
             if fault.forgets and way.kept:
                 continue
-            lost = report.sent - report.received - (before[way].sent - before[way].received)
             assert not report.error, (way, report)
-            assert report.gap < fault.gap * (TCP_BACKOFF if way.proto == "tcp" else 1) + JITTER, (way, report)
-            assert lost <= fault.gap / INTERVAL + IN_FLIGHT or way.proto == "tcp", (way, lost, report)
+            assert report.gap < fault.gap * (TCP_BACKOFF if way.proto == "tcp" else 1) + jitter, (way, report)
+            if way.proto != "tcp":
+                most = fault.gap / INTERVAL + IN_FLIGHT + before[way].sent - before[way].received
+                wait_for(f"all answers of {way} but {most:.0f}", partial(self._answered, way, most))
         if fault.forgets:
             self.traffic.renew()
         if fault.rewrites:
             self.changes.forget()
         assert not (missing := self.changes.lost()), missing
+
+    def _answered(self, way: Way, most: float) -> bool:
+        """Whether no more than so many answers are on their way, or lost."""
+        report = self.traffic.report()[way]
+        return report.sent - report.received <= most
 
     def finish(self) -> None:
         """Restarted agents find nothing to change."""
@@ -148,7 +160,7 @@ def _cost(before: dict[Way, Report], after: dict[Way, Report]) -> tuple[int, flo
 def harness(scene: Scene) -> Iterator[Harness]:
     """Traffic; afterwards a recompute from nothing must find nothing to change."""
     traffic, prober = Traffic(scene), Prober(scene)
-    found = Harness(scene, traffic, prober, Changes(scene))
+    found = Harness(scene, traffic, prober, Changes(scene), Standstill(scene.cloud))
     try:
         yield found
         found.finish()
@@ -156,3 +168,4 @@ def harness(scene: Scene) -> Iterator[Harness]:
         print(Outcome.HEAD, *found.outcomes, sep="\n")
     traffic.stop()
     prober.stop()
+    found.standstill.close()

@@ -13,7 +13,7 @@ from devstack.lab.agent import Stream
 from devstack.lab.cloud import Cloud, Order
 from devstack.lab.hypervisor import Hypervisor
 from devstack.lab.mobile import Mobile
-from devstack.lab.namespace import wait_for
+from devstack.lab.namespace import PATIENCE, wait_for
 from tests.faults.strain import Strain
 from tests.functional.promised import WORLD, allow, check_recompute, wait_in_force
 
@@ -58,7 +58,7 @@ def conversations(client: VM, server: VM, *, versions: tuple[int, ...] = (4, 6))
     }
 
 
-def settle(streams: dict[str, Stream], *, answers: int = 20, within: float = 10.0) -> None:
+def settle(streams: dict[str, Stream], *, answers: int = 20, within: float = PATIENCE) -> None:
     """Wait until each has got so many further answers."""
     before = {name: stream.report().received for name, stream in streams.items()}
     for name, stream in streams.items():
@@ -72,14 +72,15 @@ def opening_times(cloud: Cloud, hypervisor: Hypervisor) -> list[float]:
     return [float(value) for value in re.findall(r"opened ([\d.]+) ms after the first frame", text)]
 
 
-def bearable(name: str, *, still: float, strain: float) -> float:
+def bearable(name: str, *, still: float, strain: float, gap: float = GAP) -> float:
     """Seconds that a conversation may stand still, by its name, when a VM moves on this machine.
 
-    still: what the conversations of VMs that do not move have seen at the same time.  strain: how many times longer a
-    little work takes than the time it has a processor. TCP waits twice as long before it tries again.
+    gap: those on one that does nothing else.  still: what the conversations of VMs that do not move have seen at the
+    same time.  strain: how many times longer a little work takes than the time it has a processor. TCP waits twice as
+    long before it tries again.
     """
-    beyond = still + GAP * (strain - 1)
-    return GAP + beyond * (2 if "tcp" in name else 1)
+    beyond = still + gap * (strain - 1)
+    return gap + beyond * (2 if "tcp" in name else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,13 @@ class Still:
             stream.report(clear=True)
         self.strain.ratio()
 
-    def judge(self, gaps: Mapping[str, float]) -> None:
-        """AssertionError if one of the gaps of those who move is longer than can be borne."""
+    def judge(self, gaps: Mapping[str, float], *, gap: float = GAP) -> float:
+        """AssertionError if one of the gaps of those who move is longer than can be borne. The seconds that this
+        machine cost by itself."""
         still, strain = max(one.report().gap for one in self.streams.values()), self.strain.ratio()
-        long = {name: gap for name, gap in gaps.items() if gap >= bearable(name, still=still, strain=strain)}
+        long = {name: one for name, one in gaps.items() if one >= bearable(name, still=still, strain=strain, gap=gap)}
         assert not long, f"{long}; of those who stay {still:.2f} s, strain {strain:.1f}"
+        return still + gap * (strain - 1)
 
 
 @contextmanager

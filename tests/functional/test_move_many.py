@@ -15,13 +15,13 @@ from devstack.lab.mobile import Mobile
 from devstack.lab.namespace import wait_for
 from flows.tables import RESUMED_SENDER
 from tests.bench.watch import FlowWatch
-from tests.functional.moving import GAP, conversations, mobile, moving_cloud, settle
+from tests.functional.moving import GAP, conversations, mobile, moving_cloud, settle, staying
 from tests.functional.promised import WORLD, allow, revoke
 
 MANY = 10_000
 ENOUGH = 0.9 * MANY
 """The switch drops some of a flood."""
-SECONDS = 10.0
+SECONDS = 60.0
 """Much more than it takes (under one), since other tests run on the same two cores."""
 
 
@@ -40,9 +40,16 @@ def flood(client: Mobile, server: Mobile) -> None:
         time.sleep(0.1)
 
 
+def known(hypervisor: Hypervisor) -> int:
+    """How many of these connections a hypervisor remembers."""
+    control = str(hypervisor.directory / "ovs-vswitchd.ctl")
+    dump = hypervisor.appctl("-t", control, "dpctl/dump-conntrack")
+    return len(re.findall(r"^udp,orig=\([^)]*,dport=[23]\d{4}\)", dump, re.MULTILINE))
+
+
 def test_ten_thousand_connections(lab: Lab) -> None:
     with moving_cloud(lab) as cloud:
-        tenant = cloud.create_account("tenant", ("server", "client"))
+        tenant = cloud.create_account("tenant", ("server", "client", "stays"))
         server = mobile(cloud, "tenant", "server", 1, "server")
         client = mobile(cloud, "tenant", "client", 2, "client")
         target = cloud.hypervisors[1]
@@ -52,7 +59,13 @@ def test_ten_thousand_connections(lab: Lab) -> None:
         wait_for("allowed", lambda: client.vm.probe("udp", server.vm.address(), 53) == "open")
         streams = conversations(client.vm, server.vm)
         settle(streams)
-        flood(client, server)
+
+        def enough() -> bool:
+            """Where the switch had no time for all of them, the others come again."""
+            flood(client, server)
+            return all(known(one) > ENOUGH for one in cloud.hypervisors)
+
+        wait_for("the connections", enough, timeout=SECONDS)
         revoke(tenant, rules)
         watch = FlowWatch(target.directory / "br-int.mgmt", table=RESUMED_SENDER.id)
         watch.reset()
@@ -65,10 +78,11 @@ def test_ten_thousand_connections(lab: Lab) -> None:
         print(f"{watch.counts['added']} connections handed over {since}")
         watch.close()
         settle(streams)
-        for stream in streams.values():
-            stream.report(clear=True)
-        server.run_on(target)
-        settle(streams, answers=50)
-        gaps = {name: stream.stop().gap for name, stream in streams.items()}
-        assert max(gaps.values()) < 3 * GAP, gaps
+        with staying(cloud, "tenant", "stays") as still:
+            for stream in streams.values():
+                stream.report(clear=True)
+            still.begin()
+            server.run_on(target)
+            settle(streams, answers=50)
+            still.judge({name: stream.stop().gap for name, stream in streams.items()}, gap=3 * GAP)
         assert max(handed(target)) <= 86400

@@ -8,6 +8,7 @@ import pytest
 from devstack.lab import Lab
 from devstack.lab.cloud import Cloud
 from devstack.lab.namespace import wait_for
+from tests.faults.standstill import standstill
 from tests.functional.cluster import CLUSTER, Promises, promising
 from tests.functional.keepalived import VIRTUAL_MACS, Keepalived, end, with_virtual_macs
 from tests.functional.promised import BOTH, allow, boot, goes_on, order, promised_cloud
@@ -66,18 +67,20 @@ def test_it_moves_with_its_vm(cloud: Cloud, promises: Promises) -> None:
             wait_for("it serves", lambda by=client, to=address: by.probe("tcp", to, 80) == "open")
     streams = [client.stream("tcp", address, 80) for client in clients for address in CLUSTER.values()]
     goes_on(*streams)
-    for _ in range(2):
-        for stream in streams:
-            stream.report(clear=True)
-        mover.move()
-        goes_on(*streams)
-        gap = max(stream.report().gap for stream in streams)
-        print(f"it has moved to {mover.host.name}, with a silence of {gap:.2f} s")
-        assert gap < SECONDS
-        for client in clients:
-            for version, address in CLUSTER.items():
-                assert client.probe("tcp", address, 80) == "open"
-                assert VIRTUAL_MACS[version] in client.exec("ip", "neigh", "show", "to", address)
+    with standstill(cloud) as machine:
+        for _ in range(2):
+            machine.begin()
+            for stream in streams:
+                stream.report(clear=True)
+            mover.move()
+            goes_on(*streams)
+            gap = max(stream.report().gap for stream in streams)
+            print(f"it has moved to {mover.host.name}, with a silence of {gap:.2f} s")
+            assert gap < SECONDS + machine.seconds()
+            for client in clients:
+                for version, address in CLUSTER.items():
+                    wait_for("it serves", lambda by=client, to=address: by.probe("tcp", to, 80) == "open")
+                    assert VIRTUAL_MACS[version] in client.exec("ip", "neigh", "show", "to", address)
     for stream in streams:
         assert stream.stop().error == ""
     end(*daemons)
