@@ -18,7 +18,7 @@ from tests.functional.promised import BOTH, WORLD, allow, boot, check_recompute,
 CONVERSATIONS = (("tcp", 80), ("udp", 53), ("icmp", 0))
 RULES, CHURN_RATE = 100, 20
 """How many rules come and go, and authorize or revoke calls per second, if the machine has time for so many."""
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds from the end of a call to its flow in the switch, on a machine that does much else."""
 INTERVAL = 0.02
 IN_FLIGHT = 3
@@ -89,9 +89,9 @@ def test_a_restart_changes_and_loses_nothing(
     before, started = flow_ages(cloud, host), time.monotonic()
     manager.restart(kill=kill)
     time.sleep(1.0)
-    after = flow_ages(cloud, host)
+    passed, after = time.monotonic() - started, flow_ages(cloud, host)
     assert after.keys() == before.keys()
-    assert min(after.values()) >= time.monotonic() - started - 0.5
+    assert min(after.values()) >= passed
     assert {metric(manager, "sgctl_flow_mods_total", f'{{kind="{kind}"}}') for kind in ("add", "delete")} == {0}
 
 

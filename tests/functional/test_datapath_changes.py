@@ -27,8 +27,8 @@ PRESENT = 2
 """How many ports there are at first."""
 CROWD = 8
 """How many more ports, rules and members the second measurement has."""
-QUIET = 0.4
-"""Seconds without a change after which an event is over; the agent's own reaction to it takes 50 ms."""
+QUIET, LOOKS = 0.4, 4
+"""Seconds and looks without a change after which an event is over; the agent's own reaction to it takes 50 ms."""
 _AGE = re.compile(r"cookie=(0x[0-9a-f]+), duration=([\d.]+)s")
 
 
@@ -76,9 +76,8 @@ class Shop:
         before, sent, started = self.ages(), self._sent(), time.monotonic()
         cost = Cost()
         yield cost
-        after = self._settled(before)
+        now, after = self._settled(before)
         cost.came, cost.went = len(after.keys() - before.keys()), len(before.keys() - after.keys())
-        now = time.monotonic()
         again = [hex(cookie) for cookie in after.keys() & before.keys() if after[cookie] < now - started - QUIET]
         assert not again, f"flows that were there already were sent again: {again}"
         assert (cost.came, cost.went) == tuple(now - then for now, then in zip(self._sent(), sent, strict=True))
@@ -89,19 +88,20 @@ class Shop:
             metric(self.manager, "sgctl_flow_mods_total", '{kind="delete"}'),
         )
 
-    def _settled(self, before: dict[int, float]) -> dict[int, float]:
-        """The flows after something has changed and then nothing any more."""
-        seen, since = before, time.monotonic()
+    def _settled(self, before: dict[int, float]) -> tuple[float, dict[int, float]]:
+        """The flows after something has changed and then nothing any more, and when they were asked for."""
+        seen, since, looks = before, time.monotonic(), 0
 
         def quiet() -> bool:
-            nonlocal seen, since
+            nonlocal seen, since, looks
             now = self.ages()
+            looks += 1
             if now.keys() != seen.keys():
-                seen, since = now, time.monotonic()
-            return seen.keys() != before.keys() and time.monotonic() - since > QUIET
+                seen, since, looks = now, time.monotonic(), 0
+            return seen.keys() != before.keys() and time.monotonic() - since > QUIET and looks >= LOOKS
 
         wait_for("the switch to change and settle", quiet, step=0.1)
-        return self.ages()
+        return time.monotonic(), self.ages()
 
 
 @pytest.fixture(scope="module")

@@ -37,14 +37,14 @@ def each_member_dies_once(three: Cluster) -> None:
 
 def test_agents_notice_no_more_than_a_delay(tmp_path: Path) -> None:
     with cluster(tmp_path) as three, Rig(CLOUD) as rig, Database(three.remotes) as database:
-        assert database.wait_insync(15)
+        assert database.wait_insync(30)
         database.write([Insert(row) for row in rows(CLOUD)])  # type: ignore[arg-type]
         agent = rig.manager(f"--db={three.remotes}")
         rig.plug("web1", 7)
         eventually(lambda: bound(database, "web1"))
         before, started = rig.ages(), time.monotonic()
         each_member_dies_once(three)
-        after, passed = rig.ages(), time.monotonic() - started
+        passed, after = time.monotonic() - started, rig.ages()
         assert after.keys() == before.keys()
         assert all(age > passed - 1 for age in after.values()), "no flow was written again"
         rig.plug("web2", 8)
