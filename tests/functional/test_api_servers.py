@@ -5,6 +5,7 @@ import signal
 import socket
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -92,7 +93,7 @@ def test_errors_reach_the_client(servers: tuple[Server, Server], admin: CloudSta
             securitygroupname="default", cidrlist="0.0.0.0/0", protocol="tcp", startport=9, endport=8, fetch_result=True
         )
     assert "greater than endport" in str(refused.value)
-    answer = requests.get(servers[0].endpoint, params={"command": "listZones", "response": "json"}, timeout=5)
+    answer = requests.get(servers[0].endpoint, params={"command": "listZones", "response": "json"}, timeout=60)
     assert (answer.status_code, answer.headers["X-Description"]) == (
         401,
         "unable to verify user credentials and/or request signature",
@@ -236,7 +237,7 @@ def test_a_job_that_a_killed_server_worked_on_is_failed(tmp_path: Path) -> None:
         user = account(server.admin(), server.endpoint, "web")
         vm = deploy(user, pod(server.admin(), 13, size=5))
         with Database(database.remote) as agent:
-            assert agent.wait_insync(5)
+            assert agent.wait_insync(30)
             agent.write([Update(Nic, vm["nic"][0]["id"], {"host": "nowhere", "state": "up"})])
         job = user.authorizeSecurityGroupIngress(securitygroupname="default", cidrlist="10.0.0.0/8", wait="true")
         assert user.queryAsyncJobResult(jobid=job["jobid"])["jobstatus"] == 0
@@ -259,7 +260,7 @@ def test_tls(tmp_path: Path) -> None:
         with socket.create_connection(("127.0.0.1", server.port)):
             assert admin.listDomains()["count"] == 1
         with pytest.raises(requests.ConnectionError):
-            requests.get(server.endpoint.replace("https", "http"), timeout=5)
+            requests.get(server.endpoint.replace("https", "http"), timeout=60)
         assert "Traceback" not in server.log
 
 
@@ -304,13 +305,20 @@ def test_an_api_that_has_never_seen_its_database_says_so(tmp_path: Path) -> None
     server = Server(tmp_path / "api", db=remote).start()
     try:
         until(lambda: "runs sgctl.api" in server.log, "API server")
-        for patience in (20, 3):
-            answer = requests.get(f"{server.endpoint}?command=listZones&response=json", timeout=patience)
+
+        def asked() -> float:
+            """For how many seconds a client waits to be told so."""
+            began = time.monotonic()
+            answer = requests.get(f"{server.endpoint}?command=listZones&response=json", timeout=60)
             assert answer.status_code == 534
-        assert "database" in answer.json()["errorresponse"]["errortext"]
+            assert "database" in answer.json()["errorresponse"]["errortext"]
+            return time.monotonic() - began
+
+        asked()
+        assert min(asked() for _ in range(3)) < 3, "only the first ones wait"
         with DatabaseServer(tmp_path):
             server.ready()
-            assert requests.get(f"{server.endpoint}?command=listZones&response=json", timeout=20).status_code == 401
+            assert requests.get(f"{server.endpoint}?command=listZones&response=json", timeout=60).status_code == 401
             server.stop()
     finally:
         server.stop()

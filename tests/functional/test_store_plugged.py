@@ -47,7 +47,7 @@ class Agent(Database):
     def plug(self, *nics: Nic) -> None:
         """These ports are there, and no others."""
         self.interest.watch(host="h1", nics=frozenset(nic.id for nic in nics))
-        assert self.wait_insync(10)
+        assert self.wait_insync(30)
 
     def nic(self, nic: Nic = NIC) -> Nic | None:
         """The row as the agent knows it."""
@@ -119,12 +119,15 @@ def test_a_nic_that_is_deleted_before_it_is_followed_goes(
     eventually(lambda: agent.nic() is None)
 
 
-def test_who_loses_the_race_for_a_nic_learns_of_it_at_once(agent: Agent, cloud: Database) -> None:
+def test_who_loses_the_race_for_a_nic_learns_of_it_at_once(
+    agent: Agent, cloud: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugged_module, "GRACE", 600.0)
     agent.plug(NIC)
     cloud.write([Update(Nic, NIC.id, {"host": "h2", "state": "up"})])
     with pytest.raises(Stale):
         agent.write([Update(Nic, NIC.id, {"host": "h1"})], [Guard(Nic, NIC.id, {"host": ""})])
-    eventually(lambda: agent.nic() == replace(NIC, host="h2", state="up"), plugged_module.GRACE / 2)
+    eventually(lambda: agent.nic() == replace(NIC, host="h2", state="up"))
 
 
 def test_a_nic_of_another_host_or_none_is_asked_for_by_name(agent: Agent, cloud: Database) -> None:
@@ -142,7 +145,7 @@ def test_a_connection_that_is_lost_before_the_binding(server: DatabaseServer, ag
     gone = [{"op": "delete", "table": row.TABLE, "where": where(row)} for row in reversed(FRESH[1:])]
     offline(server, *gone)
     server.start()
-    assert agent.wait_insync(15)
+    assert agent.wait_insync(30)
     assert agent.nic() is None and agent.names()
 
 
