@@ -62,7 +62,7 @@ def test_a_nic_that_is_up_elsewhere_waits_for_its_first_frame(rig: Rig, agent: M
     speak(rig, port)
     agent.wait_state(port, "active")
     rig.wait_nic("web1", "hv1", "up")
-    assert RARP in announced(rig)
+    eventually(lambda: RARP in announced(rig))
 
 
 def test_the_old_host_closes_its_port_when_another_claims(rig: Rig, agent: Manager) -> None:

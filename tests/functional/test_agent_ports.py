@@ -89,7 +89,8 @@ def test_a_malformed_port_is_closed_alone_and_heals(
     rig: Rig, agent: Manager, key: str, value: str, reason: str
 ) -> None:
     bad, good = rig.plug("web1", 5, mac_of(1)), rig.plug("web2", 6, mac_of(2))
-    agent.wait_state(good, "active")
+    for port in (bad, good):
+        agent.wait_state(port, "active")
     right = {"iface-id": uid("web1"), "attached-mac": mac_of(1)}[key]
     ages = rig.ages()
     rig.set_external_id(bad, key, value)

@@ -94,7 +94,8 @@ def test_a_bridge_made_as_documented_forwards_nothing(
     net.both(one, two, "tcp/80", "icmp")
     net.both(one, outside, "tcp/80", "icmp")
     net.check()
-    assert all(total(everybody_speaks(one, two, outside)).values())
+    all_hear = everybody_speaks(one, two, outside)
+    wait_for("all to hear the others", lambda: all(total(all_hear).values()))
 
     ports = hypervisor.vsctl("list-ports", BRIDGE).split()
     hypervisor.vsctl("del-br", BRIDGE)

@@ -11,6 +11,7 @@ import pytest
 from devstack.lab import Lab
 from devstack.lab.api import Account
 from devstack.lab.example import MISSION_RULE, Example, build
+from devstack.lab.namespace import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_a_trace(admin: Account, example: Example, port: int, end: str) -> None:
 def test_drops_are_counted(admin: Account, example: Example) -> None:
     before = packets(admin, "no ingress rule")
     example.vm("jump1").probe("tcp", example.vm("db1").address(), 22)
-    assert packets(admin, "no ingress rule") > before
+    wait_for("them to be counted", lambda: packets(admin, "no ingress rule") > before)
     assert "no ingress rule" in said(admin.type("sgctl drops"))
 
 

