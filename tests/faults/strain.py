@@ -11,6 +11,7 @@ import select
 import subprocess
 import sys
 import time
+from typing import Self
 
 WORK, PAUSE = 0.01, 0.05
 """Seconds of work, and between two pieces of it."""
@@ -35,6 +36,12 @@ class Strain:
     def stop(self) -> None:
         """End it."""
         self._process.communicate()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 def _piece() -> tuple[float, float]:

@@ -183,7 +183,7 @@ def test_a_barrier_is_answered_by_those_who_are_asked(rig: Rig, agent: Manager) 
     eventually(lambda: own_row(rig).applied == 9)
     assert set(answers) <= {7, 9}, "what others are asked is no business of this one"
     host = own_row(rig)
-    assert host.name == "hv1" and host.version and abs(host.seen / 1000 - time.time()) < 15
+    assert host.name == "hv1" and host.version and abs(host.seen / 1000 - time.time()) < 60
 
 
 def test_what_happens_while_the_switch_is_being_changed_counts_as_well(rig: Rig, agent: Manager) -> None:

@@ -83,12 +83,8 @@ def nothing_lost(stream: Stream) -> bool:
 @contextmanager
 def bearable(cloud: Cloud) -> Iterator[Callable[[float], float]]:
     """For how long a conversation may stand still meanwhile on this machine, by what it may on one that is idle."""
-    strain = Strain()
-    try:
-        with standstill(cloud) as machine:
-            yield lambda usual: usual * strain.ratio() + machine.seconds()
-    finally:
-        strain.stop()
+    with Strain() as strain, standstill(cloud) as machine:
+        yield lambda usual: usual * strain.ratio() + machine.seconds()
 
 
 @pytest.mark.parametrize("kill", [True, False])

@@ -124,18 +124,18 @@ def test_the_leader_dies_under_load(three: Cluster, api: Server, agent: Database
 
     On a machine that is busy with other tests one of the two may take longer.
     """
-    silences, strain = list[float](), Strain()
-    for turn in range(1, 3):
-        until(lambda: all(len(tenant.made) > 5 for tenant in tenants), "tenants write")
-        leader = three.leader()
-        killed = time.monotonic()
-        leader.stop(signal.SIGKILL)
-        silences.append(max(tenant.silence_after(killed) for tenant in tenants))
-        until(lambda: told(agent, turn), "the agent's heartbeat")  # noqa: B023
-        leader.start()
-        until(three.complete, "the killed member comes back")
-    limit = LIMIT * strain.ratio()
-    strain.stop()
+    silences: list[float] = []
+    with Strain() as strain:
+        for turn in range(1, 3):
+            until(lambda: all(len(tenant.made) > 5 for tenant in tenants), "tenants write")
+            leader = three.leader()
+            killed = time.monotonic()
+            leader.stop(signal.SIGKILL)
+            silences.append(max(tenant.silence_after(killed) for tenant in tenants))
+            until(lambda: told(agent, turn), "the agent's heartbeat")  # noqa: B023
+            leader.start()
+            until(three.complete, "the killed member comes back")
+        limit = LIMIT * strain.ratio()
     assert min(silences) < limit, (silences, limit)
     for tenant in tenants:
         tenant.end()
