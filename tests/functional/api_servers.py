@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from cs import CloudStack
+from cs import CloudStack, CloudStackApiException
 
 from sgctl.contradictions import contradictions
 from sgctl.model import Address, Member, Nic, Vm, member_id
@@ -149,6 +149,27 @@ def account(admin: CloudStack, endpoint: str, name: str = "") -> CloudStack:
     user = admin.createAccount(accounttype=0, username=name, **person)["account"]["user"][0]
     keys = admin.registerUserKeys(id=user["id"])["userkeys"]
     return client(endpoint, keys["apikey"], keys["secretkey"])
+
+
+def at(server: Server, user: CloudStack) -> CloudStack:
+    """The same user at another server."""
+    return client(server.endpoint, user.key, user.secret)
+
+
+def catch_up(admin: CloudStack) -> None:
+    """Let the server that this root admin asks know all that others have answered: its own write comes after that."""
+    until(lambda: _writes(admin), "a server to know its admin")
+
+
+def _writes(admin: CloudStack) -> bool:
+    name = f"caught up {next(_NUMBERS)}"
+    try:
+        admin.createSecurityGroup(name=name)
+    except CloudStackApiException as error:
+        assert error.error["errorcode"] == 401, error
+        return False
+    admin.deleteSecurityGroup(name=name)
+    return True
 
 
 def pod(admin: CloudStack, number: int, *, size: int) -> Any:

@@ -15,7 +15,7 @@ from cs import CloudStack, CloudStackApiException
 
 from sgctl.model import Address, Allowance, Member, Nic, Pod, allowance_text, member_id
 from sgctl.store import Database
-from tests.functional.api_servers import Server, account, deploy, pod
+from tests.functional.api_servers import Server, account, at, catch_up, deploy, pod
 
 ROUNDS = 10
 OWN = ("10.21.1.1", "10.21.1.2", "10.21.1.3")
@@ -43,7 +43,8 @@ class Place:
         return str(answer["allowedaddress"]["id"])
 
     def remove(self, at: int, id: str) -> None:
-        """Take it back."""
+        """Take it back, once the server knows of it."""
+        catch_up(self.admins[at])
         self.admins[at].removeAllowedAddressFromNic(id=id, fetch_result=True)
 
     def give(self, at: int, nic: int, address: str) -> str:
@@ -64,12 +65,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         user = account(admin, first.endpoint)
         zone = pod(admin, 21, size=100)
         one, two, three = (str(deploy(user, zone, ipaddress=own)["nic"][0]["id"]) for own in OWN)
+        catch_up(at(second, admin))
         yield Place(first, (admin, at(second, admin)), (user, at(second, user)), (one, two, three))
-
-
-def at(server: Server, user: CloudStack) -> CloudStack:
-    """The same user at another server."""
-    return CloudStack(endpoint=server.endpoint, key=user.key, secret=user.secret, poll_interval=0.01)
 
 
 def held(place: Place) -> dict[str, list[tuple[str, bool]]]:

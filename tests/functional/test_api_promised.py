@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cs import CloudStack, CloudStackApiException
 
-from tests.functional.api_servers import Server, account, check_database, deploy, pod, until
+from tests.functional.api_servers import Server, account, at, catch_up, check_database, deploy, pod, until
 
 CLIENTS = 8
 STEPS = 130
@@ -144,6 +144,7 @@ def test_parallel_writes_end_as_promised(servers: tuple[Server, Server]) -> None
         here = account(admin, first.endpoint, name)
         there = CloudStack(endpoint=second.endpoint, key=here.key, secret=here.secret, poll_interval=0.01)
         tenants.append(Tenant(number, (here, there), zone, names))
+    catch_up(at(second, admin))
     with ThreadPoolExecutor(CLIENTS) as pool:
         for future in [pool.submit(tenant.run) for tenant in tenants]:
             future.result()

@@ -11,7 +11,7 @@ from cs import CloudStack, CloudStackApiException
 
 from sgctl.model import Group, Member, Row, Rule, Vm
 from sgctl.store import Database
-from tests.functional.api_servers import Server, account, deploy, pod
+from tests.functional.api_servers import Server, account, at, catch_up, deploy, pod
 
 MOST, WISHES = 7, 16
 QUOTAS = tuple(
@@ -25,6 +25,7 @@ class Place:
     """An account's clients at two servers with quotas, and the zone for its VMs."""
 
     server: Server
+    admins: tuple[CloudStack, CloudStack]
     users: tuple[CloudStack, CloudStack]
     zone: Any
 
@@ -39,8 +40,14 @@ class Place:
                 return False
             return True
 
+        self.catch_up()
         with ThreadPoolExecutor(WISHES) as pool:
             return sum(pool.map(ask, range(WISHES)))
+
+    def catch_up(self) -> None:
+        """Both servers know what either has been told."""
+        for admin in self.admins:
+            catch_up(admin)
 
     def count(self, kind: type[Row], **columns: str) -> int:
         """How many rows the database has."""
@@ -58,8 +65,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     ):
         admin = first.admin()
         user = account(admin, first.endpoint)
-        other = CloudStack(endpoint=second.endpoint, key=user.key, secret=user.secret, poll_interval=0.01)
-        yield Place(first, (user, other), pod(admin, 23, size=100))
+        zone = pod(admin, 23, size=100)
+        yield Place(first, (admin, at(second, admin)), (user, at(second, user)), zone)
 
 
 def group(place: Place, name: str) -> str:
@@ -90,6 +97,7 @@ def test_vms_and_members(place: Place) -> None:
     default = group(place, "default")
     assert place.count(Member, group=default) == MOST
     nics = [vm["nic"][0]["id"] for vm in vms]
+    place.catch_up()
     place.users[0].destroyVirtualMachine(id=vms[0]["id"], fetch_result=True)
 
     def wish(user: CloudStack, number: int) -> None:

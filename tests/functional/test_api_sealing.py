@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.api_servers import Server, account, until
+from tests.functional.api_servers import Server, account, at, catch_up, until
 
 
 def stored(server: Server) -> str:
@@ -31,6 +31,7 @@ def test_secrets_are_sealed_and_shared_by_servers_with_the_key(server: Server, t
     server.options = sealing(server, "seal.key")
     with server, Server(tmp_path / "two", *server.options, db=server.remote) as two:
         user = account(server.admin(), two.endpoint, "later")
+        catch_up(at(two, server.admin()))
         assert user.listSecurityGroups()["count"] == 1
         assert user.secret not in stored(server)
         assert "sealed the secret keys in the database" in server.log

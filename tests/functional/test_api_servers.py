@@ -18,7 +18,7 @@ from cs import CloudStack, CloudStackApiException
 from sgctl.dbserver import DatabaseServer
 from sgctl.model import Nic
 from sgctl.store import Database, Update
-from tests.functional.api_servers import Server, account, check_database, deploy, pod, until
+from tests.functional.api_servers import Server, account, at, catch_up, check_database, deploy, pod, until
 
 NOBODY = "7cc5c9e0-dd26-5b95-8df3-d973291584de"
 
@@ -46,9 +46,10 @@ def admin(servers: tuple[Server, Server]) -> CloudStack:
     return owner.admin()
 
 
-def at(server: Server, user: CloudStack) -> CloudStack:
-    """The same user at another server."""
-    return CloudStack(endpoint=server.endpoint, key=user.key, secret=user.secret, poll_interval=0.01)
+def all_catch_up(servers: tuple[Server, Server], admin: CloudStack) -> None:
+    """Both know what either has been told."""
+    for server in servers:
+        catch_up(at(server, admin))
 
 
 def code(error: pytest.ExceptionInfo[CloudStackApiException]) -> int:
@@ -113,6 +114,7 @@ def test_get_and_post_and_lists_in_pages(servers: tuple[Server, Server], admin: 
 def test_one_address_is_never_given_twice(servers: tuple[Server, Server], admin: CloudStack) -> None:
     zone = pod(admin, 11, size=40)
     users = [account(admin, server.endpoint) for server in servers for _ in range(2)]
+    all_catch_up(servers, admin)
 
     def try_deploy(number: int) -> str:
         try:
@@ -132,6 +134,7 @@ def test_one_name_is_never_given_twice(servers: tuple[Server, Server], admin: Cl
     zone = pod(admin, 13, size=40)
     user = account(admin, servers[0].endpoint)
     users = [user, at(servers[1], user)]
+    all_catch_up(servers, admin)
 
     def try_deploy(number: int) -> str:
         try:
@@ -142,6 +145,7 @@ def test_one_name_is_never_given_twice(servers: tuple[Server, Server], admin: Cl
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(try_deploy, range(24)))
+    all_catch_up(servers, admin)
     assert sum(not answer for answer in answers) == 6
     assert all("already" in answer for answer in answers if answer)
     assert sorted(vm["name"] for vm in user.listVirtualMachines()["virtualmachine"]) == [f"web{n}" for n in range(6)]
@@ -150,6 +154,7 @@ def test_one_name_is_never_given_twice(servers: tuple[Server, Server], admin: Cl
 def test_one_of_many_makes_the_group(servers: tuple[Server, Server], admin: CloudStack) -> None:
     user = account(admin, servers[0].endpoint)
     both = [user, at(servers[1], user)]
+    all_catch_up(servers, admin)
 
     def create(number: int) -> bool:
         try:
@@ -186,6 +191,7 @@ def test_parallel_changes_of_a_nic_leave_the_right_members(servers: tuple[Server
     groups = [user.createSecurityGroup(name=f"g{n}")["securitygroup"]["id"] for n in range(4)]
     vm = deploy(user, zone)
     nic = vm["nic"][0]["id"]
+    all_catch_up(servers, admin)
 
     def change(number: int) -> bool:
         try:
@@ -200,6 +206,7 @@ def test_parallel_changes_of_a_nic_leave_the_right_members(servers: tuple[Server
 
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(change, range(40)))
+    all_catch_up(servers, admin)
     (shown,) = user.listNics(virtualmachineid=vm["id"])["nic"]
     assert len(shown["secondaryip"]) == sum(done[::2])
     check_database(servers[0])
@@ -230,6 +237,12 @@ def test_a_killed_server_loses_nothing_that_it_answered(tmp_path: Path) -> None:
         assert set(answered) <= groups
 
 
+def host_of(admin: CloudStack, vm: str) -> str:
+    """Where a VM is, as a server tells its root admin."""
+    (found,) = admin.listVirtualMachines(id=vm, listall=True)["virtualmachine"]
+    return str(found.get("hostname", ""))
+
+
 def test_a_job_that_a_killed_server_worked_on_is_failed(tmp_path: Path) -> None:
     database = DatabaseServer(tmp_path / "db")
     database.directory.mkdir()
@@ -239,6 +252,7 @@ def test_a_job_that_a_killed_server_worked_on_is_failed(tmp_path: Path) -> None:
         with Database(database.remote) as agent:
             assert agent.wait_insync(30)
             agent.write([Update(Nic, vm["nic"][0]["id"], {"host": "nowhere", "state": "up"})])
+        until(lambda: host_of(server.admin(), vm["id"]) == "nowhere", "the server to know the host")
         job = user.authorizeSecurityGroupIngress(securitygroupname="default", cidrlist="10.0.0.0/8", wait="true")
         assert user.queryAsyncJobResult(jobid=job["jobid"])["jobstatus"] == 0
         server.stop(signal.SIGKILL)
