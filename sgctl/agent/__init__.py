@@ -63,7 +63,7 @@ class Agent(BridgeApp):
         self._reporter = Reporter(settings, sgctl.database, self._writer, cuts)
         self._handovers = Handovers(settings.host, sgctl.database, self._writer, arrivals, reader)
         self._contests = Contests(settings.host, sgctl.database, self._writer)
-        self._admin = AdminServer(sgctl, self._writer, metrics)
+        self._admin = AdminServer(sgctl, self._writer, gatherer, metrics)
         self._loops: list[Any] = []
 
     def start(self) -> Any:

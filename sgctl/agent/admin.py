@@ -17,6 +17,7 @@ from flows.meters import Bound
 from flows.tables import BY_NAME, TABLES
 from sgctl.agent.applied import Applied
 from sgctl.agent.costs import costs, largest
+from sgctl.agent.gather import Gatherer
 from sgctl.agent.metrics import Metrics
 from sgctl.agent.tracing import QueryError, trace
 from sgctl.agent.views import FlowViews, Json, drops, drops_by_bounds, metered, port_view
@@ -51,9 +52,9 @@ class HttpError(SgctlError):
 class AdminServer:
     """Serves what the writer has in force."""
 
-    def __init__(self, services: Services, writer: Writer, metrics: Metrics) -> None:
-        self._settings, self._database = services.settings, services.database
-        self._writer, self._metrics, self._health = writer, metrics, services.health
+    def __init__(self, services: Services, writer: Writer, gatherer: Gatherer, metrics: Metrics) -> None:
+        self._settings, self._health = services.settings, services.health
+        self._writer, self._gatherer, self._metrics = writer, gatherer, metrics
         self._socket: Any = None
         self._routes: dict[str, Callable[[Query], Json]] = {
             "/admin/ports": self._ports,
@@ -116,7 +117,7 @@ class AdminServer:
     def _readiness(self) -> Json:
         parts = {
             "switch": self._writer.switch is not None,
-            "database": self._database.replica.insync,
+            "database": self._gatherer.insync,
             "insync": self._writer.settled,
             **self._health.parts(),
         }
@@ -124,7 +125,7 @@ class AdminServer:
 
     def _observe(self) -> None:
         """Bring up to date what is measured only when somebody asks."""
-        self._metrics.measure_lag(insync=self._database.replica.insync)
+        self._metrics.measure_lag(insync=self._gatherer.insync)
         for part, value in self._readiness().items():
             self._metrics.insync.labels(part).set(value)
         applied, switch = self._writer.applied, self._writer.switch

@@ -2,11 +2,14 @@
 """What a hypervisor knows, put together: the SG database's rows, the local ports, and who is alive.
 
 Each source counts as it was when it was last in sync. So a database or a switch that is away changes nothing, and a
-half-loaded replica is never taken for the truth; what is still there goes on being followed.
+half-loaded replica is never taken for the truth; what is still there goes on being followed. A database that is empty
+all at once, or another cloud's, counts as away: somebody has started it in a wrong place, or without its disk, and to
+follow it would cut off every VM of every hypervisor.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -23,6 +26,7 @@ from sgctl.services import Services
 from sgctl.store import Changes, Replica
 from sgctl.world import World
 
+LOG = logging.getLogger(__name__)
 Kind: TypeAlias = type[Row]
 CONCERNS: frozenset[Kind] = frozenset({Account, Address, Group, Member, Nic, Pod, Range, Rule, Vm, Zone})
 _BY_ID: Mapping[str, Kind] = {"accounts": Account, "zones": Zone, "pods": Pod, "nics": Nic, "groups": Group}
@@ -127,6 +131,7 @@ class Gatherer:
         self._live: frozenset[str] = frozenset()
         self._reader = Reader(services.settings.host, self._replica)
         self._known: Known | None = None
+        self._made, self._strange = 0, ""
         self._vswitch: VSwitch | None = None
         self._outdated: frozenset[Kind] = CONCERNS
         self._beats = True
@@ -146,12 +151,12 @@ class Gatherer:
     @property
     def current(self) -> bool:
         """Whether both the database and the local switch's database are as fresh as can be."""
-        return not self._outdated and self._replica.insync
+        return not self._outdated and self.insync
 
     @property
     def insync(self) -> bool:
         """Whether the database is being followed."""
-        return self._replica.insync
+        return self._replica.insync and not self._strange
 
     @property
     def live(self) -> frozenset[str]:
@@ -175,7 +180,7 @@ class Gatherer:
             self._vswitch = vswitch
             if self._interest is not None:
                 self._interest.watch(host=self._settings.host, nics=self._named(vswitch.ports))
-        if not self._replica.insync:
+        if not self._replica.insync or self._is_strange():
             return
         if self._outdated:
             changed, self._outdated = self._outdated, frozenset()
@@ -186,6 +191,19 @@ class Gatherer:
             assert self._known is not None
             self._known = replace(self._known, sequence=last_barrier(self._settings.host, self._replica))
         self._live = self._heartbeats.live()
+
+    def _is_strange(self) -> bool:
+        """Whether this is not the database of the cloud that has been followed, which is known by when it was made."""
+        made = max((cloud.created for cloud in self._replica.all(Cloud)), default=0)
+        self._made = self._made or made
+        strange = "" if made == self._made else "another cloud's" if made else "empty, nobody has set it up"
+        if strange and strange != self._strange:
+            LOG.error("the database is %s: what is in force stays. If that is meant, restart this agent to follow it",
+                      strange)  # fmt: skip
+        elif self._strange and not strange:
+            LOG.info("the database is that of our cloud again")
+        self._strange = strange
+        return bool(strange)
 
     def world(self) -> World | None:
         """The world, without what the agent itself remembers; None as long as a source was never in sync."""

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from sgctl.model import Rule
+from sgctl.model import Cloud, Host, Nic, Rule
 from sgctl.store import Delete, Insert
 from tests.functional.agent_rig import BRIDGE, Manager, Rig
 from tests.functional.vswitch_sandbox import eventually
-from tests.unit.worlds import cidr_rule, peer_rule, world
+from tests.unit.worlds import cidr_rule, peer_rule, uid, world
 
 CLOUD = world({"web1": ("web",), "web2": ("web",), "nag1": ("nagios",)}, rules=(peer_rule("r", "web", "nagios"),))
 SETTLING = 1.5
@@ -141,6 +141,35 @@ def test_an_agent_that_starts_without_the_sg_database_empties_nothing(rig: Rig, 
     rig.start_database()
     agent.wait_ready()
     assert_untouched(rig, before, started)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_database_that_is_not_this_clouds_empties_nothing(rig: Rig, agent: Manager, other: bool) -> None:
+    """Somebody has started it without its disk: it is empty, or even set up anew."""
+    rig.database.write([Insert(Cloud(id=uid("cloud"), created=1, asked=1))])
+    eventually(lambda: [host.applied for host in rig.database.replica.all(Host)] == [1])
+    before, started = rig.ages(), time.monotonic()
+    rig.stop_database()
+    file = rig.directory / "sg.db"
+    file.rename(rig.directory / "kept.db")
+    rig.start_database()
+    eventually(lambda: not rig.database.replica.all(Nic) and rig.database.wait_insync(0.1))
+    if other:
+        rig.database.write([Insert(Cloud(id=uid("cloud"), created=2))])
+    said = "the database is another cloud's" if other else "the database is empty, nobody has set it up"
+    eventually(lambda: f"{said}: what is in force stays" in agent.log.read_text())
+    assert agent.get("/readyz")[1] == {"ready": False, "switch": True, "database": False, "insync": False}
+    time.sleep(SETTLING)
+    assert_untouched(rig, before, started)
+    rig.unplug("tap6")
+    eventually(lambda: "in_port=6" not in rig.sandbox.ofctl("dump-flows", BRIDGE, "table=0"))
+    rig.stop_database()
+    (rig.directory / "kept.db").replace(file)
+    rig.start_database()
+    agent.wait_ready()
+    eventually(lambda: rig.database.replica.get(Nic, uid("web2")))
+    rig.wait_nic("web2", "", "")
+    assert agent.ports()["tap5"]["state"] == "active"
 
 
 def test_a_restarted_local_database_changes_nothing(rig: Rig, agent: Manager) -> None:

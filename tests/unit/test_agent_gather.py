@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sgctl.agent.gather import CONCERNS, Gatherer, Heartbeats, Reader, named_nic
 from sgctl.heartbeat import MISSED, SHORTEST
 from sgctl.localport import LocalPort
-from sgctl.model import Address, Cloud, Host, Nic, Row, Vm
+from sgctl.model import Account, Address, Cloud, Host, Nic, Row, Vm
 from sgctl.store import Replica
 from sgctl.store.interest import KINDS
 
@@ -123,6 +123,28 @@ def test_heartbeats_leave_what_was_decided_current() -> None:
     followed.show(Host(id="host", name="hv1", seen=5), Cloud(id="cloud", heartbeat=20_000))
     assert followed.gatherer.current
     assert (followed.barrier(), followed.gatherer.known) == known
+
+
+@pytest.mark.parametrize(
+    ("made", "followed"),
+    [
+        ((None, None, 1), (True, True, True)),
+        ((0, 1), (True, True)),
+        ((1, None, 1), (True, False, True)),
+        ((1, 2, 2, 1, 1), (True, False, False, True, True)),
+        ((1, 0, 2), (True, False, False)),
+    ],
+)
+def test_a_database_of_another_cloud_counts_as_away(made: tuple[int | None, ...], followed: tuple[bool, ...]) -> None:
+    """Clouds are known by when they were made; None: there is no row about it."""
+    shown = Followed()
+    for number, moment in enumerate(made):
+        before, cloud = shown.gatherer.known, None if moment is None else Cloud(id="cloud", created=moment)
+        shown.replica.announce(shown.replica.absorb({Cloud: {"cloud": cloud}}))
+        shown.show(Account(id=str(number), name=str(number), name_key=str(number)))
+        shown.gatherer.look(None)
+        assert shown.gatherer.insync == shown.gatherer.current == followed[number]
+        assert (shown.gatherer.known is not before) == followed[number]
 
 
 def test_a_complete_nic_needs_no_other_rows() -> None:
