@@ -50,8 +50,8 @@ class Agent(BridgeApp):
         self._lock = lock_bridge(settings)
         self.bridge = settings.bridge
         self.management = f"unix:{settings.rundir / settings.bridge}.mgmt"
-        self._local = LocalBridge(settings, sgctl.fatal, lambda: self.switch is not None)
         metrics = Metrics()
+        self._local = LocalBridge(settings, sgctl.fatal, lambda: self.switch is not None, metrics.bridge_repairs.inc)
         gatherer = Gatherer(sgctl)
         self._reader = reader = ConntrackReader(settings.rundir, settings.bridge)
         arrivals = Arrivals(settings.host, sgctl.database.replica, reader)

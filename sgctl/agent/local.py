@@ -13,6 +13,8 @@ from sgctl.localport import VSwitch
 from sgctl.vswitch import BridgeSettings, LocalSwitch, VSwitchError
 
 LOG = logging.getLogger(__name__)
+DECISIVE = frozenset({"controller", "fail_mode", "other_config:disable-in-band", "protocols"})
+"""What makes the difference between a bridge that enforces and one that does not, or forwards everything."""
 PATIENCE = 2.0
 """Seconds without the switch's database that are not worth a word."""
 
@@ -22,10 +24,15 @@ class LocalBridge:
 
     connected: whether the switch has connected to the agent. If it has not when the agent is ready for it, it is told
     to: it has known a former agent, and may be in the pause between two attempts to reach that one.
+    repaired: called when somebody else has changed what is decisive, and it is as it was again.
     """
 
     def __init__(
-        self, settings: Settings, fatal: Callable[[BaseException], None], connected: Callable[[], bool]
+        self,
+        settings: Settings,
+        fatal: Callable[[BaseException], None],
+        connected: Callable[[], bool],
+        repaired: Callable[[], None],
     ) -> None:
         self._connection, self._bridge = settings.ovsdb_connection, settings.bridge
         self._wanted = BridgeSettings(
@@ -35,7 +42,7 @@ class LocalBridge:
             timeouts=settings.protection.timeouts,
         )
         self._switch = LocalSwitch(settings.ovsdb_connection, settings.bridge, on_fault=fatal)
-        self._connected, self._called = connected, False
+        self._connected, self._repaired, self._called = connected, repaired, False
         self._prepared: int | None = None
         self._complaint = ""
         self._away_since = monotonic()
@@ -85,7 +92,12 @@ class LocalBridge:
     def _prepare(self) -> None:
         seen = self._switch.configuration
         try:
-            if self._switch.prepare(self._wanted, call=not self._called and not self._connected()):
+            changed = self._switch.prepare(self._wanted, call=not self._called and not self._connected())
+            if self._called and changed & DECISIVE:
+                LOG.warning("somebody else has changed bridge %s, which may have let everything pass until now: %s",
+                            self._bridge, ", ".join(sorted(changed & DECISIVE)))  # fmt: skip
+                self._repaired()
+            if changed:
                 LOG.info("configured bridge %s: controller %s, fail mode secure", self._bridge, self._wanted.controller)
             self._prepared, self._called, self._complaint = seen, True, ""
         except VSwitchError as error:

@@ -46,6 +46,9 @@ class Metrics:
             "sgctl_renewal_errors", "Times the switch kept decisions of before a change.", registry=registry
         )
         self.repairs = Counter("sgctl_repairs", "Flows repaired after others.", ["kind"], registry=registry)
+        self.bridge_repairs = Counter(
+            "sgctl_bridge_repairs", "Times that somebody else had changed the bridge itself.", registry=registry
+        )
         self.lag = Gauge("sgctl_database_lag_seconds", "Age of what is known of the database.", registry=registry)
         self._current_at = monotonic()
         self._decision: Decision | None = None

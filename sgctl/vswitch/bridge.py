@@ -51,7 +51,9 @@ class BridgeSettings:
 
 
 class _BridgeCommand(BaseCommand):  # type: ignore[misc]
-    """A change of one bridge that writes only what differs; `result` tells whether anything did."""
+    """A change of one bridge that writes only what differs; `result` names the columns that did, of maps the keys."""
+
+    result: set[str]
 
     def __init__(self, api: Any, name: str) -> None:
         super().__init__(api)
@@ -59,7 +61,7 @@ class _BridgeCommand(BaseCommand):  # type: ignore[misc]
 
     def run_idl(self, txn: Any) -> None:
         """Called in the database's thread, and again if another writer was faster."""
-        self.result = False
+        self.result = set()
         rows = self.api.idl.tables["Bridge"].rows.values()
         bridge = next((row for row in rows if row.name == self.name), None)
         if bridge is None:
@@ -75,7 +77,7 @@ class _BridgeCommand(BaseCommand):  # type: ignore[misc]
         present = getattr(row, column, None)
         if (sorted(present) if isinstance(present, list) else present) != value:
             setattr(row, column, value)
-            self.result = True
+            self.result.add(column)
 
     def put_key(self, row: Any, column: str, key: Any, value: Any) -> None:
         """Set one key of a map, or remove it (None); other keys are nobody's business."""
@@ -86,7 +88,7 @@ class _BridgeCommand(BaseCommand):  # type: ignore[misc]
             row.delkey(column, key)
         else:
             row.setkey(column, key, value)
-        self.result = True
+        self.result.add(f"{column}:{key}")
 
     def put_controllers(self, txn: Any, bridge: Any, targets: list[str]) -> list[Any]:
         """Let the bridge have exactly these controllers; returns their rows."""
@@ -101,7 +103,7 @@ class _BridgeCommand(BaseCommand):  # type: ignore[misc]
                 row.target = target
             rows.append(row)
         bridge.controller = rows
-        self.result = True
+        self.result.add("controller")
         return rows
 
 

@@ -94,8 +94,9 @@ class LocalSwitch:
             raise VSwitchError("the local switch's database has not been read yet")
         return self._snapshot
 
-    def prepare(self, settings: BridgeSettings, *, call: bool = False) -> bool:
-        """Configure our bridge, and nothing else; true if anything had to be changed. Raises VSwitchError.
+    def prepare(self, settings: BridgeSettings, *, call: bool = False) -> frozenset[str]:
+        """Configure our bridge, and nothing else; which columns, of maps which keys, had to be changed. Raises
+        VSwitchError.
 
         call: have the switch connect now, not when it would try the next time.
         """
@@ -111,7 +112,7 @@ class LocalSwitch:
         A bridge whose last controller goes loses all its flows, and may forward by itself again. Raises VSwitchError.
         """
         command = Release(self._api, self.bridge)
-        changed = self._transact(command)
+        changed = bool(self._transact(command))
         if changed and not self._await(command.configuration):
             raise VSwitchError("ovs-vswitchd does not take over its new configuration: does it run?")
         return changed
@@ -129,7 +130,7 @@ class LocalSwitch:
         """The number of the configuration that the switch has."""
         return max((row.cur_cfg for row in list(self._idl.tables["Open_vSwitch"].rows.values())), default=0)
 
-    def _transact(self, command: BaseCommand) -> bool:
+    def _transact(self, command: BaseCommand) -> frozenset[str]:
         if not self.insync:
             raise VSwitchError("the local switch's database is not connected")
         transaction = Transaction(self._api, self._connection, self._deadline, check_error=True, log_errors=False)
@@ -138,7 +139,7 @@ class LocalSwitch:
             transaction.commit()
         except (exceptions.OvsdbAppException, RuntimeError) as error:
             raise VSwitchError(f"the local switch's database cannot be changed: {error}") from error
-        return bool(command.result)
+        return frozenset(command.result)
 
     def _start(self) -> None:
         """Wait for the first answer as long as it takes, then leave the work to the connection's own thread."""

@@ -34,7 +34,7 @@ def _value(command: Any, txn: Any, row: Any, column: str, key: Any, table: Any) 
     if found is None:
         found = txn.insert(table)
         row.setkey(column, key, found)
-        command.result = True
+        command.result.add(column)
     return found
 
 

@@ -192,6 +192,13 @@ def hide_ports(scene: Scene, chance: Random) -> None:
     wait_for("ports of fragments", lambda: "nx-match" in hypervisor.ofctl("get-frags", BRIDGE), timeout=AUDIT)
 
 
+def delete_controller(scene: Scene, chance: Random) -> None:
+    """Somebody deletes the controller, and with it the switch deletes all flows."""
+    hypervisor = scene.hypervisors[0]
+    hypervisor.vsctl("del-controller", BRIDGE)
+    wait_for("a controller", lambda: hypervisor.vsctl("get-controller", BRIDGE).strip())
+
+
 def add_flows(scene: Scene, chance: Random) -> None:
     """Somebody adds flows: a foreign one is shown and left alone, one that pretends to be ours is removed."""
     hypervisor, agent = scene.hypervisors[0], scene.manager(1)
@@ -364,6 +371,7 @@ PEOPLE = (
     Fault(name="meters deleted by hand", inject=delete_meters, gap=AUDIT),
     Fault(name="flows added by hand", inject=add_flows),
     Fault(name="fragment mode changed by hand", inject=hide_ports),
+    Fault(name="controller deleted by hand", inject=delete_controller, gap=TARGET),
 )
 MORE = (
     *agent_restarts((1, False, 2.0), (2, True, 2.0), (2, False, 0.0), (1, True, 15.0)),

@@ -216,6 +216,18 @@ def test_foreign_flows_stay_and_are_reported(rig: Rig, agent: Manager) -> None:
     assert [one["match"] for one in foreign] == ["in_port=77"]
 
 
+def test_a_bridge_that_somebody_has_opened_is_closed_again_and_that_is_told(rig: Rig, agent: Manager) -> None:
+    before = held(rig)
+    assert "somebody else" not in agent.log.read_text()
+    rig.sandbox.vsctl("emer-reset")
+    eventually(lambda: rig.sandbox.vsctl("get-fail-mode", BRIDGE) == "secure")
+    eventually(lambda: held(rig) == before)
+    said = f"somebody else has changed bridge {BRIDGE}, which may have let everything pass until now: "
+    assert f"{said}controller, fail_mode, other_config:disable-in-band" in agent.log.read_text()
+    agent.wait_ready()
+    assert "sgctl_bridge_repairs_total 1.0" in agent.get("/metrics")[1]
+
+
 def test_fragments_are_matched_again_after_somebody_has_changed_that(rig: Rig, agent: Manager) -> None:
     """All fragments would seem to have the ports 0: what a rule for these lets in, and others do not."""
     before = rig.ages()
