@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -38,6 +38,8 @@ WATCH = 5.0
 """Seconds between two looks whether the thread that follows the database lives."""
 EXPLAIN = 5.0
 """Seconds without the database after which the log says why, and that pass between two looks."""
+NO_MEMORY = f"{PROGRAM}: there is no memory left\n".encode()
+"""The last words for want of it: nothing has to be made for them."""
 #: os-ken would never notice a dead switch.
 OSKEN_DEFAULTS: Mapping[str, object] = {
     "maximum_unreplied_echo_requests": 2,
@@ -75,6 +77,8 @@ def _settings(arguments: Sequence[str]) -> Settings:
 def _run(settings: Settings, log: Unhurried) -> int:
     end = End()
     threading.excepthook = partial(_thread_failed, end)
+    hub = eventlet.hubs.get_hub()
+    hub.squelch_timer_exception = partial(_turn_failed, hub.squelch_timer_exception)
     with ExitStack() as stack:
         apps = settings.apps if DB in settings.apps or not settings.serves else (*settings.apps, DB)
         check(apps)
@@ -100,6 +104,14 @@ def _thread_failed(end: End, what: threading.ExceptHookArgs) -> None:
     """No thread may end unnoticed: without it the process would only seem to work."""
     if what.exc_value is not None and not isinstance(what.exc_value, GreenletExit | SystemExit):
         end.fail(what.exc_value)
+
+
+def _turn_failed(usual: Callable[..., None], timer: object, what: tuple[Any, ...]) -> None:
+    """A green thread could not be given its turn, and will not get it any more: for want of memory, that is the end."""
+    if issubclass(what[0], MemoryError):
+        os.write(2, NO_MEMORY)
+        os._exit(1)
+    usual(timer, what)
 
 
 def _watch(database: Database) -> None:

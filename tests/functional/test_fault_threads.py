@@ -17,12 +17,15 @@ from typing import Any
 
 import pytest
 
+from sgctl.store import Insert
 from sgctl.vswitch import LocalSwitch
 from tests.functional.agent_rig import BRIDGE, Manager, Rig
 from tests.functional.vswitch_sandbox import eventually
-from tests.unit.worlds import peer_rule, world
+from tests.unit.worlds import cidr_rule, peer_rule, world
 
 CLOUD = world({"web1": ("web",), "nag1": ("nagios",)}, rules=(peer_rule("r", "web", "nagios"),))
+MOST = 2000
+"""Rules that take more memory than an agent has already, and does not use."""
 
 
 @pytest.fixture
@@ -126,3 +129,21 @@ def test_an_agent_that_cannot_hear_the_switch_any_more(rig: Rig, agent: Manager)
     control = str(rig.sandbox.directory / "ovs-vswitchd.ctl")
     rig.sandbox.run("ovs-appctl", "-t", control, "bridge/reconnect", BRIDGE)
     assert_ends_closed(rig, agent, before)
+
+
+def test_an_agent_that_has_no_memory_left(rig: Rig, agent: Manager) -> None:
+    """Whichever of its threads is the first to want some: the process ends, and none is left out for ever."""
+    before, process = rig.cookies(), agent.process.pid
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[0])
+    resource.prlimit(process, resource.RLIMIT_AS, (pages * resource.getpagesize(), resource.RLIM_INFINITY))
+    for number in range(MOST):
+        rig.database.write([Insert(cidr_rule(f"rule{number}", "web", f"192.0.{number // 256}.{number % 256}/32"))])
+        agent.get("/metrics")
+        if agent.process.poll() is not None:
+            break
+    assert agent.process.wait(30) == 1
+    said = agent.log.read_text()
+    assert "MemoryError" in said or "there is no memory left" in said
+    assert before <= rig.cookies()
+    agent.start()
+    agent.wait_ready()
