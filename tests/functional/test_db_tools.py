@@ -136,7 +136,7 @@ def test_a_running_cluster_gets_a_newer_schema(tmp_path: Path, caplog: pytest.Lo
             assert tool("convert", f"--db={both.remotes}") == "converted\n"
             assert "already" in tool("convert", f"--db={both.remotes}")
             until(lambda: {one["schema"] for one in both.standing()} == {VERSION}, "all know the new schema")
-            assert hasty.wait_insync(10)
+            assert hasty.wait_insync(30)
             with Database(both.remotes) as database:
                 assert database.wait_insync(30)
                 database.write([Insert(HOST)])

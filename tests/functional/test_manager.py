@@ -55,7 +55,7 @@ def running(*arguments: str, env: dict[str, str] | None = None) -> Iterator[subp
 
 def answers(port: int, path: str = "/") -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30):
             return True
     except urllib.error.HTTPError:
         return True

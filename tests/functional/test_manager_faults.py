@@ -66,8 +66,9 @@ def test_a_log_that_nobody_reads_stops_nothing(rig: Rig) -> None:
     eventually(lambda: "192.0.2.0/24" in rig.sandbox.ofctl("dump-flows", BRIDGE))
     os.read(manager.reader, 1 << 16)
     rig.unplug("tap5")
-    said = os.read(manager.reader, 1 << 16).decode()
-    assert "lines were lost: nobody read the log\n" in said
+    said = ""
+    while "lines were lost: nobody read the log\n" not in said:
+        said += os.read(manager.reader, 1 << 16).decode()
     os.close(manager.reader)
     rig.plug("web1", 6)
     manager.wait_state("tap6", "active")
@@ -79,7 +80,7 @@ def test_who_is_asked_to_end_says_so(rig: Rig, number: int) -> None:
     """By a terminal that is closed, too; systemd starts it anew, with the options that there are then."""
     manager = rig.manager()
     manager.process.send_signal(number)
-    assert manager.process.wait(10) == 0
+    assert manager.process.wait(60) == 0
     assert "asked to end; the switch goes on enforcing what it has" in manager.log.read_text()
 
 
@@ -89,7 +90,7 @@ def test_without_descriptors_the_agent_goes_on_and_clients_wait(rig: Rig) -> Non
     usual = resource.prlimit(process, resource.RLIMIT_NOFILE)
     resource.prlimit(process, resource.RLIMIT_NOFILE, (max(map(int, os.listdir(f"/proc/{process}/fd"))) + 1, usual[1]))
     rig.plug("web1", 5)
-    with socket.create_connection(("127.0.0.1", manager.admin_port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", manager.admin_port), timeout=60) as client:
         client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
         eventually(lambda: f"clients of port {manager.admin_port} have to wait" in manager.log.read_text())
         eventually(lambda: "in_port=5" in rig.sandbox.ofctl("dump-flows", BRIDGE, "table=0"))
