@@ -100,7 +100,7 @@ class Shop:
                 seen, since, looks = now, time.monotonic(), 0
             return seen.keys() != before.keys() and time.monotonic() - since > QUIET and looks >= LOOKS
 
-        wait_for("the switch to change and settle", quiet, step=0.1)
+        wait_for("the switch to change and settle", quiet, step=0.05)
         return time.monotonic(), self.ages()
 
 
