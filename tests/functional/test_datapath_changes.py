@@ -20,7 +20,7 @@ from devstack.lab.cloud import Machine, Order
 from devstack.lab.namespace import wait_for
 from tests.functional.promised import allow, metric, revoke, two_hypervisors, wait_port
 
-PORT_FLOWS = 45
+PORT_FLOWS = 46
 """A port with an IPv4, an IPv6 and a link-local address may cost this much, its part of the fan-out included."""
 ADDRESS_FLOWS = 15
 PRESENT = 2
