@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import logging
+from itertools import count
 from typing import Any
 
 import eventlet
 from os_ken.base.app_manager import OSKenApp
 
-from sgctl.db import roles
+from sgctl.db import elections, roles
 from sgctl.db.contents import difference
 from sgctl.db.talk import Standing, Talk, TalkError
 from sgctl.errors import SgctlError
@@ -19,6 +20,8 @@ from sgctl.store.columns import schema_json
 
 LOG = logging.getLogger(__name__)
 _SECONDS = 2.0
+_LOOKS = 15
+"""After how many looks at the server the election timer is held against the size of the database."""
 _ATTEMPTS = 30
 
 
@@ -47,7 +50,7 @@ class DatabaseApp(OSKenApp):  # type: ignore[misc]
         self._thread.kill()
 
     def _watch(self) -> None:
-        while True:
+        for look in count(1):
             try:
                 with Talk(self._remote) as talk:
                     standing = talk.standing()
@@ -55,9 +58,17 @@ class DatabaseApp(OSKenApp):  # type: ignore[misc]
                     if self._wants_roles and standing is not None and standing.connected:
                         set_roles(talk)
                         self._wants_roles = False
+                if standing is not None and standing.role == "leader" and not look % _LOOKS:
+                    self._adjust_elections()
             except TalkError as error:
                 LOG.debug("%s", error)
             eventlet.sleep(_SECONDS)
+
+    def _adjust_elections(self) -> None:
+        try:
+            elections.adjust(self._services.settings.state_dir)
+        except SgctlError as error:
+            LOG.debug("%s", error)
 
     def _say(self, standing: Standing | None) -> None:
         text = described(standing)

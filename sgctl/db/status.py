@@ -18,6 +18,7 @@ from sgctl.errors import SgctlError
 
 _MEMBER = re.compile(r"^ +([0-9a-f]{4}) \([0-9a-f]{4} at (\S+)\)( \(self\))?", re.MULTILINE)
 """A line of `cluster/status`, where a member's id is cut to four digits."""
+_ATOMS = re.compile(r"\batoms:([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +119,20 @@ def table(servers: Sequence[Server]) -> str:
 
 def control(state_dir: Path, command: str, *arguments: str) -> str:
     """Ask the member whose manager uses this state directory, through its control socket."""
+    return _control(state_dir, command, DATABASE, *arguments)
+
+
+def size(state_dir: Path) -> int:
+    """How many values the databases of such a server have, in ovsdb-server's own count."""
+    found = _ATOMS.search(_control(state_dir, "memory/show"))
+    return int(found[1]) if found else 0
+
+
+def _control(state_dir: Path, command: str, *arguments: str) -> str:
     socket = state_dir.absolute() / "sg.ctl"
     if not socket.exists():
         raise SgctlError(f"no database server runs in {state_dir} (there is no {socket})")
-    words = [program("ovs-appctl"), "--timeout=10", "-t", str(socket), command, DATABASE, *arguments]
+    words = [program("ovs-appctl"), "--timeout=10", "-t", str(socket), command, *arguments]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     if ended.returncode:
         # The server's own words come before ovs-appctl's, that there was an error.
