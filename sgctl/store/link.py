@@ -26,7 +26,7 @@ LOG = logging.getLogger(__name__)
 #: the server's listen backlog is only 10 deep and a cloud of agents loses it at the same moment: the 500 of a relay try
 #: 300 times a second in the worst case, however often it has died. The few who write look for the new leader in all
 #: places, every time that theirs is gone.
-_BACKOFF = {"unix": (50, 200), "tcp": (500, 1000), "ssl": (500, 1000)}
+BACKOFF = {"unix": (50, 200), "tcp": (500, 1000), "ssl": (500, 1000)}
 _WRITERS_BACKOFF = (50, 150)
 #: Milliseconds of silence after which the server is asked whether it lives, and as many until it is given up.
 _PROBE_MS, _WRITERS_PROBE_MS = 5000, 2000
@@ -254,7 +254,7 @@ class SgIdl(OvsdbIdl):  # type: ignore[misc]
 
 
 def _backoff(remotes: str) -> tuple[int, int]:
-    return _BACKOFF.get(remotes.partition(":")[0], _BACKOFF["tcp"])
+    return BACKOFF.get(remotes.partition(":")[0], BACKOFF["tcp"])
 
 
 def _spread_attempts(reconnect: Any, backoff: tuple[int, int]) -> None:

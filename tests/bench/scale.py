@@ -2,18 +2,22 @@
 """How the control plane grows with the number of hypervisors: see tests/bench/SCALE.md.
 
     .venv/bin/python -m tests.bench.scale [--nics 100000] [--agents 200] [--monitors 1000] [--relays 2] [--repeat 10]
+    .venv/bin/python -m tests.bench.scale --servers both --nics 50000
     .venv/bin/python -m tests.bench.scale --peer ovn --nics 50000 --monitors 300
     .venv/bin/python -m tests.bench.scale --peer ovn-flat --nics 10000 --monitors 100
 
 Real ovsdb-servers, one of them the database, the others relays of it; behind the relays real agents without switches
-(`scale_agents`), many to a process, and light monitors with the same conditions (`scale_monitors`). With --peer, light
-monitors only, behind one relay, first of sgctl's database and then of OVN's, and the ratios of what changes cost.
+(`scale_agents`), many to a process, and light monitors with the same conditions (`scale_monitors`). With --servers
+both, the same again with a cluster, TLS and roles, and the ratios. With --relays 0 all connect to the database itself.
+With --peer, light monitors only, behind one relay, first of sgctl's database and then of OVN's, and the ratios.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import statistics
 import tempfile
 import time
@@ -21,19 +25,21 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from sgctl.dbserver import DatabaseServer
+from sgctl.db.talk import Talk
+from sgctl.errors import Unavailable
 from sgctl.model import Address, Cloud, Host, Member, Nic, Row, Rule, Vm, member_id
 from sgctl.store import Database, Insert, Interest, Update
-from tests.bench import scale_ovn
-from tests.bench.scale_cloud import SPREAD, WATCHED, write_file
-from tests.bench.scale_fleet import PATIENCE, Figures, Fleet, Meter, ms
-from tests.bench.usage import peak_mib
+from sgctl.store.plugged import look_up
+from tests.bench import scale_ovn, scale_servers
+from tests.bench.scale_cloud import SPREAD, WATCHED
+from tests.bench.scale_fleet import PATIENCE, Figures, Fleet, Meter, ms, ratios
+from tests.bench.scale_servers import VISITED
+from tests.bench.usage import cpu, peak_mib, resident_mib
 from tests.functional import big_cloud
+from tests.functional.vswitch_sandbox import eventually
 from tests.unit.store_rows import uid
 
 PER_PROCESS = 50
-VISITED = "visited"
-"""A hypervisor that VMs come to, of which the bench itself is the agent."""
 
 
 class Bench:
@@ -42,52 +48,61 @@ class Bench:
     def __init__(self, stack: ExitStack, options: argparse.Namespace) -> None:
         self._options = options
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sgscale")))
-        (directory / "main").mkdir()
-        write_file(directory / "main" / "sg.db", options.nics)
-        main = stack.enter_context(DatabaseServer(directory / "main"))
-        relays = [
-            stack.enter_context(DatabaseServer(directory / f"relay{n}", relay_of=main.remote))
-            for n in range(options.relays)
-        ]
-        self.servers = {"main": main.pid or 0, **{f"relay{n}": one.pid or 0 for n, one in enumerate(relays)}}
+        started = time.monotonic()
+        self.servers = scale_servers.start(stack, directory, options)
         interest = Interest()
         interest.watch(host="api", nics=frozenset())
-        self._writer = stack.enter_context(Database(main.remote, interest=interest))
+        self._writer = stack.enter_context(Database(self.servers.database, interest=interest, leader_only=True))
         assert self._writer.wait_insync(PATIENCE)
-        started = time.monotonic()
         self._visited = Interest()
         self._visited.watch(host=VISITED, nics=frozenset())
-        self._agents = [stack.enter_context(Database(one.remote, interest=self._visited)) for one in relays[:1]]
-        for relay in relays:
-            _await(relay)
-        self.relays_up = round(time.monotonic() - started, 1)
-        self.fleet = Fleet(stack, [relay.remote for relay in relays])
-        self.meter = Meter(self.fleet, self.servers, options.repeat)
+        entrances = list(self.servers.entrances.values())
+        self._agent = stack.enter_context(Database(entrances[0], interest=self._visited))
+        for remote in entrances:
+            _await(remote)
+        assert self._agent.wait_insync(PATIENCE)
+        self.up = round(time.monotonic() - started, 1)
+        self._agent.write([Insert(Host(id=uid(VISITED), name=VISITED, version="bench"))])
+        self.fleet = Fleet(stack, entrances, self.servers.tls)
+        self.meter = self._meter()
         self._serial = iter(range(1 << 30))
         self._plugged: list[str] = []
+        self._monitors = 0
+
+    def _meter(self) -> Meter:
+        return Meter(self.fleet, self.servers.pids(), self._options.repeat)
 
     def populate(self) -> Figures:
         """Bring up everybody; seconds and memory."""
         started, used = time.monotonic(), self.meter.used()
         agents = [f"h{n}" for n in range(self._options.agents)]
+        entrances = len(self.servers.entrances)
         for number, start in enumerate(range(0, len(agents), PER_PROCESS)):
             self.fleet.start("scale_agents", number, ",".join(agents[start : start + PER_PROCESS]))
-        done, joined = time.monotonic(), self.meter.used()
-        relays = sum(joined[name] - used[name] for name in used if name.startswith("relay"))
+        done, joined, resident = time.monotonic(), self.meter.used(), self.resident()
+        cost = sum(joined[name] - used[name] for name in self.servers.entrances)
         each = statistics.mean(self.fleet.ready) if self.fleet.ready else 0.0
-        for number in range(self._options.relays if self._options.monitors else 0):
-            count = self._options.monitors // self._options.relays
+        count = self._options.monitors // entrances
+        self._monitors = count * entrances
+        for number in range(entrances if count else 0):
             first = self._options.agents + number * count
             self.fleet.start("scale_monitors", number, "sgctl", str(first), str(count))
         return {
-            "relays_up_s": self.relays_up,
+            "servers_up_s": self.up,
             "agents_up_s": round(done - started, 1),
-            "relay_cpu_ms_per_agent": ms(relays / len(agents)) if agents else None,
+            "server_cpu_ms_per_agent": ms(cost / len(agents)) if agents else None,
             "mib_per_agent": round(each, 2),
             "monitors_up_s": round(time.monotonic() - done, 1),
             "first_kb_per_monitor": round(self.fleet.ready[-1] / 1000, 1),
-            "server_mib": {name: peak_mib(pid) for name, pid in self.servers.items()},
+            "server_mib": self.resident(),
+            "server_kib_per_monitor": {
+                name: round((mib - resident[name]) * 1024 / max(count, 1), 1) for name, mib in self.resident().items()
+            },
         }
+
+    def resident(self) -> dict[str, float]:
+        """MiB of memory of each server."""
+        return {name: resident_mib(pid) for name, pid in self.servers.pids().items()}
 
     def local_rule(self) -> None:
         """A rule of one account's group, which concerns the hypervisors of that account."""
@@ -119,6 +134,11 @@ class Bench:
         for number in range(self._options.beats):
             self._writer.write([Update(Host, uid(f"host {number}"), {"seen": time.time_ns() // 1_000_000})])
 
+    def own_heartbeat(self) -> None:
+        """An agent says some times that it is alive, by its own connection."""
+        for _ in range(self._options.beats):
+            self._agent.write([Update(Host, uid(VISITED), {"seen": time.time_ns() // 1_000_000})])
+
     def barrier(self) -> None:
         """What `sgctl wait` begins with; agents have nothing to plan then."""
         sequence = next(self._serial) + 1
@@ -138,20 +158,49 @@ class Bench:
         rows = _newcomer(number)
         self._writer.write([Insert(row) for row in rows])
         nic = rows[1].id
+        with Talk(self._agent.remotes) as talk:
+            eventually(lambda: talk.transact(look_up([nic]))[0]["rows"], PATIENCE)
         self._plugged.append(nic)
-        (agent,) = self._agents
         self._visited.watch(host=VISITED, nics=frozenset(self._plugged))
-        assert agent.wait_insync(PATIENCE) and agent.replica.get(Nic, nic)
-        agent.write([Update(Nic, nic, {"host": VISITED, "state": "up"})])
+        assert self._agent.wait_insync(PATIENCE) and self._agent.replica.get(Nic, nic)
+        self._agent.write([Update(Nic, nic, {"host": VISITED, "state": "up"})])
 
     def comeback(self) -> None:
         """The connection of an agent is lost, and made again."""
-        (agent,) = self._agents
+        agent = self._agent
         agent._idl.force_reconnect()
         agent._alarm.ring()
         while agent.replica.insync:
             time.sleep(0.001)
         assert agent.wait_insync(PATIENCE)
+
+    def herd(self) -> Figures:
+        """One server is killed, and all of its clients come to its successor.
+
+        Seconds until all agents have what was written meanwhile, the last of all clients is back, and all is quiet.
+        """
+        name = next(iter(self.servers.entrances))
+        killed = time.monotonic()
+        os.kill(self.servers.pids()[name], signal.SIGKILL)
+        eventually(self._written, PATIENCE)
+        written = time.monotonic() - killed
+        agents = self._options.agents
+        took = self.fleet.each((f"h{n}" for n in range(agents + self._monitors)), killed)
+        self._meter().settle()
+        return {
+            "written_s": round(written, 2),
+            "agents_s": round(max(took[f"h{n}"] for n in range(agents)), 2) if agents else None,
+            "all_s": round(max(took.values()), 2),
+            "quiet_s": round(time.monotonic() - killed, 2),
+            "cpu_s": {name: round(used, 2) for name, used in cpu(self.servers.pids()).items()},
+        }
+
+    def _written(self) -> bool:
+        try:
+            self.wide_member()
+        except Unavailable:
+            return False
+        return True
 
 
 def _newcomer(number: int) -> tuple[Row, ...]:
@@ -169,11 +218,11 @@ def _newcomer(number: int) -> tuple[Row, ...]:
     return vm, replace(nic), address, member
 
 
-def _await(relay: DatabaseServer) -> None:
-    """Until a relay has the whole database."""
+def _await(remote: str) -> None:
+    """Until a server has the whole database."""
     interest = Interest()
     interest.watch(host="bench", nics=frozenset())
-    with Database(relay.remote, interest=interest) as database:
+    with Database(remote, interest=interest) as database:
         assert database.wait_insync(PATIENCE)
 
 
@@ -192,14 +241,25 @@ def run(options: argparse.Namespace) -> Figures:
             ("member of one account's group", bench.local_member, account),
             ("member of a group that all name", bench.wide_member, everybody),
             (f"{options.beats} heartbeats", bench.heartbeat, set[str]()),
+            (f"{options.beats} heartbeats of one agent", bench.own_heartbeat, set[str]()),
             ("barrier for all, without answers", bench.barrier, set[str]()),
             ("barrier for one group, with answers", bench.barrier_for_one, set[str]()),
             ("a VM comes to a hypervisor", bench.arrival, set[str]()),
             ("an agent comes back", bench.comeback, set[str]()),
         ):
             found[name] = measure(change, hosts)
-        found["population"]["server_mib"] = {name: peak_mib(pid) for name, pid in bench.servers.items()}
+        found["server_peak_mib"] = {name: peak_mib(pid) for name, pid in bench.servers.pids().items()}
+        found["leader"] = bench.servers.leader()
+        found["a server is killed"] = bench.herd()
         return found
+
+
+def both(options: argparse.Namespace) -> Figures:
+    """Plain servers, then such as an operator has, and the ratios."""
+    found: Figures = {}
+    for options.servers in ("plain", "deployed"):
+        found[options.servers] = run(options)
+    return found | {"deployed over plain": ratios(found["plain"], found["deployed"])}
 
 
 def beside(options: argparse.Namespace) -> Figures:
@@ -221,7 +281,7 @@ def beside(options: argparse.Namespace) -> Figures:
             ):
                 figures[what] = bench.meter.measure(change, hosts)
             found[name] = figures
-    return found | {"ovn over sgctl": scale_ovn.ratios(found["sgctl"], found["ovn"])}
+    return found | {"ovn over sgctl": ratios(found["sgctl"], found["ovn"])}
 
 
 def main() -> None:
@@ -233,8 +293,12 @@ def main() -> None:
     parser.add_argument(
         "--peer", choices=["ovn", "ovn-flat"], help="measure beside OVN, at its best or in one flat cloud"
     )
+    parser.add_argument(
+        "--servers", choices=["plain", "deployed", "both"], default="plain", help="deployed: a cluster, TLS and roles"
+    )
     options = parser.parse_args()
-    print(json.dumps(beside(options) if options.peer else run(options), indent=1))
+    way = beside if options.peer else both if options.servers == "both" else run
+    print(json.dumps(way(options), indent=1))
 
 
 if __name__ == "__main__":

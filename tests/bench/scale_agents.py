@@ -2,7 +2,7 @@
 """Many agents in one process, without switches: the store, the gathering, the decisions and the compiler are the real
 ones; what a plan would change counts as installed.
 
-    python -m tests.bench.scale_agents REMOTE HOST,HOST,…
+    python -m tests.bench.scale_agents REMOTE HOST,HOST,… [KEY CERT CA]
 
 It prints a line ``ready MIB`` when all have their first flows, then one per plan: host, monotonic time, adds, deletes.
 """
@@ -23,11 +23,13 @@ from flows.pipeline import build
 from sgctl.agent.gather import Gatherer
 from sgctl.collector import keep
 from sgctl.config import Settings
+from sgctl.jsonrpc import identify
 from sgctl.localport import UPLINK_ROLE, LocalPort, VSwitch
 from sgctl.policy import Decider
 from sgctl.reconcile import Compiler
 from sgctl.services import Services
 from sgctl.store import Database, Interest
+from sgctl.tls import Tls
 from tests.bench.usage import peak_mib
 from tests.functional import big_cloud
 
@@ -95,8 +97,11 @@ def _ports(host: str) -> list[LocalPort]:
                       for n in nics)]  # fmt: skip
 
 
-def main(remote: str, hosts: str) -> None:
+def main(remote: str, hosts: str, *identity: str) -> None:
     """Run until the process is ended."""
+    if identity:
+        key, cert, ca = identity
+        identify(Tls(key=key, cert=cert, ca=ca))
     turns: SimpleQueue[Agent] = SimpleQueue()
     left = [Agent(remote, host, turns) for host in hosts.split(",")]
     loading: set[str] = set()

@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeAlias
 
+from sgctl.tls import Tls
 from tests.bench.usage import cpu
 
 PAUSE, PATIENCE = 0.3, 120.0
@@ -25,8 +26,8 @@ Figures: TypeAlias = dict[str, Any]
 class Fleet:
     """The processes that hold agents and monitors; `news` gets (host, time) for each plan and each update of theirs."""
 
-    def __init__(self, stack: ExitStack, relays: Sequence[str]) -> None:
-        self._stack, self._relays = stack, relays
+    def __init__(self, stack: ExitStack, relays: Sequence[str], tls: Tls | None = None) -> None:
+        self._stack, self._relays, self._tls = stack, relays, tls
         self.pids: dict[str, int] = {}
         self.news: News = SimpleQueue()
         self.ready: list[float] = []
@@ -35,11 +36,13 @@ class Fleet:
         """Start one process, on the relays in turn, and wait until it is ready."""
         remote = self._relays[number % len(self._relays)]
         command = [sys.executable, "-W", "ignore", "-m", f"tests.bench.{module}", remote, *arguments]
+        command += [self._tls.key, self._tls.cert, self._tls.ca] if self._tls else []
         process = self._stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         self._stack.callback(process.kill)
         assert process.stdout is not None
-        word, figure = process.stdout.readline().split()
-        assert word == "ready"
+        word = figure = ""
+        while word != "ready":
+            word, figure, *_ = process.stdout.readline().split()
         self.pids[f"{module} {number}"] = process.pid
         self.ready.append(float(figure))
         Thread(target=self._follow, args=(process.stdout,), daemon=True).start()
@@ -51,7 +54,11 @@ class Fleet:
 
     def wait(self, hosts: Iterable[str], since: float) -> float:
         """Until each of these has told of something; seconds that the last took."""
-        last, missing = since, set(hosts)
+        return max(self.each(hosts, since).values())
+
+    def each(self, hosts: Iterable[str], since: float) -> dict[str, float]:
+        """Until each of these has told of something; seconds that it took them."""
+        missing, found = set(hosts), dict[str, float]()
         while missing:
             try:
                 host, at = self.news.get(timeout=PATIENCE)
@@ -59,8 +66,8 @@ class Fleet:
                 raise TimeoutError(f"nothing from {sorted(missing)[:5]}, {len(missing)} in all") from None
             if at >= since and host in missing:
                 missing.discard(host)
-                last = max(last, at)
-        return last - since
+                found[host] = at - since
+        return found
 
 
 class Meter:
@@ -76,13 +83,12 @@ class Meter:
         for _ in range(self._repeat):
             since = time.monotonic()
             change()
-            took.append(self._fleet.wait(hosts, since))
+            took.append(self._fleet.wait(hosts, since) if hosts else time.monotonic() - since)
             time.sleep(pause)
         passed, after = time.monotonic() - started, self.used()
         each = {name: (after[name] - before[name] - idle[name] * passed) / self._repeat for name in before}
         found: Figures = {"interested": len(hosts)} if hosts else {}
-        if hosts:
-            found |= {"ms_median": ms(statistics.median(took)), "ms_worst": ms(max(took))}
+        found |= {"ms_median": ms(statistics.median(took)), "ms_worst": ms(max(took))}
         return found | {"cpu_ms_per_change": {name: round(value * 1000, 3) for name, value in each.items()}}
 
     def settle(self) -> None:
@@ -101,6 +107,18 @@ class Meter:
         time.sleep(2.0)
         passed = time.monotonic() - started
         return {name: (value - before[name]) / passed for name, value in self.used().items()}
+
+
+def ratios(ours: Figures, theirs: Figures) -> Figures:
+    """By what factor the other one takes longer, and costs its servers more."""
+    found: Figures = {}
+    for name, mine in ours.items():
+        if "cpu_ms_per_change" not in mine:
+            continue
+        its, cost, its_cost = theirs[name], mine["cpu_ms_per_change"], theirs[name]["cpu_ms_per_change"]
+        found[name] = {"time": round(its["ms_median"] / mine["ms_median"], 2)}
+        found[name] |= {f"cpu of {one}": round(its_cost[one] / max(cost[one], 0.01), 1) for one in cost}
+    return found
 
 
 def ms(seconds: float) -> float:

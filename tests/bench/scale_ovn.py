@@ -99,15 +99,3 @@ def _add(table: str, id: str, column: str, value: str) -> Any:
 
 def _update(table: str, id: str, **columns: Any) -> Any:
     return {"op": "update", "table": table, "where": _where(id), "row": columns}
-
-
-def ratios(ours: Figures, theirs: Figures) -> Figures:
-    """By what factor OVN takes longer, and costs its servers more."""
-    found: Figures = {}
-    for name, mine in ours.items():
-        if name == "population":
-            continue
-        its, cost, its_cost = theirs[name], mine["cpu_ms_per_change"], theirs[name]["cpu_ms_per_change"]
-        found[name] = {"time to the last client": round(its["ms_median"] / mine["ms_median"], 2)}
-        found[name] |= {f"cpu of {one}": round(its_cost[one] / max(cost[one], 0.01), 1) for one in cost}
-    return found

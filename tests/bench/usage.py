@@ -29,5 +29,14 @@ def children(pid: int) -> float:
 
 def peak_mib(pid: int) -> float:
     """The most memory that a process has had resident."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return _mib(pid, "VmHWM")
+
+
+def resident_mib(pid: int) -> float:
+    """The memory that a process has resident."""
+    return _mib(pid, "VmRSS")
+
+
+def _mib(pid: int, name: str) -> float:
+    found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return round(int(found[1]) / 1024, 1) if found else 0.0
