@@ -239,8 +239,7 @@ class Writer:
         self._census.take(seen, installed)
         if self._switch is not switch:
             raise SwitchGone("the switch has connected anew meanwhile")
-        if self._stale:
-            self._renewals.note()
+        self._renewals.note()  # Whoever has changed flows may have put them back.
         self._installed, self._basis = installed, None
         self._stale, self._bounded = False, monotonic()
         return installed

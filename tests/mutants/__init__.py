@@ -16,12 +16,16 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A bug: what it does wrong, the file (relative to the project), its text, and what stands there instead."""
+    """A bug: what it does wrong, the file (relative to the project), its text, and what stands there instead.
+
+    by: the test that must catch it, where unit tests cannot; it may need root.
+    """
 
     name: str
     file: str
     old: str
     new: str
+    by: str = ""
 
     def applied(self, text: str) -> str:
         """The file's text with the bug; ValueError if the code is not what the bug was made for."""
