@@ -33,11 +33,13 @@ from sgctl.agent.renewals import Renewals
 from sgctl.agent.report import Reporter
 from sgctl.agent.writer import Writer
 from sgctl.bridgelock import lock_bridge
+from sgctl.model import Handover
 from sgctl.openflow.app import BridgeApp
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.control import Control
 from sgctl.openflow.switch import Switch
 from sgctl.services import Services
+from sgctl.store import Changes
 
 
 class Agent(BridgeApp):
@@ -70,12 +72,16 @@ class Agent(BridgeApp):
         """Begin to work; the admin endpoint comes first, so that a taken port ends the start."""
         self._admin.listen()
         thread = super().start()
-        self._services.database.replica.on_change(self._writer.wake)
+        self._services.database.replica.on_change(self._heard)
         beside = (self._reporter, self._handovers, self._contests)
         runs = (self._admin.serve, self._writer.run, self._audit, self._count, *(one.run for one in beside))
         self._loops = [self._services.spawn(run) for run in runs]
         self._local.start(self._writer.wake)
         return thread
+
+    def _heard(self, changes: Changes) -> None:
+        """The database has changed. Rules and members may come in floods; who moves waits for nothing."""
+        self._writer.wake(hurry=any(kind is Handover for kind, _ in changes))
 
     def _audit(self) -> None:
         self._writer.audit.run(self._writer.in_force, self._writer.wake)

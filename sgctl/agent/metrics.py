@@ -42,6 +42,9 @@ class Metrics:
             "sgctl_change_seconds", "Time from news to changed flows.", registry=registry, buckets=BUCKETS
         )
         self.errors = Counter("sgctl_bundle_errors", "Bundles not in force.", ["cause"], registry=registry)
+        self.renewals = Counter(
+            "sgctl_renewals", "Times the switch was made to forget cached decisions.", registry=registry
+        )
         self.uncached = Counter(
             "sgctl_renewal_errors", "Times the switch kept decisions of before a change.", registry=registry
         )

@@ -13,19 +13,25 @@ decided otherwise. With the datapath in user space that does not always succeed 
   walk, half a second later.
 
 ``revalidator/purge`` (ovs-vswitchd(8)) deletes all of them while nothing is forwarded: what comes next is decided by
-the flows as they are. That takes 2 to 3 microseconds for each, and some 15 more when it is needed again. The kernel's
-datapath has neither fault, and is left alone.
+the flows as they are. That takes 2 to 3 microseconds for each, and some 15 more when it is needed again. So where much
+is cached and changes come in floods, there is a `pause` before flows are changed again, and all that has come meanwhile
+is one change with one renewal. The kernel's datapath has neither fault, and is left alone.
 """
 
 from __future__ import annotations
 
 import logging
+import re
+from time import monotonic
 
 from sgctl.agent.metrics import Metrics
-from sgctl.openflow.control import PURGE, Control
+from sgctl.agent.pace import Pace
+from sgctl.openflow.control import CACHED, PURGE, Control
 from sgctl.openflow.errors import SwitchError
 
 LOG = logging.getLogger(__name__)
+AGAIN = 15e-6
+"""Seconds that it takes to decide again what was cached."""
 
 
 class Renewals:
@@ -37,6 +43,7 @@ class Renewals:
     def __init__(self, control: Control, metrics: Metrics) -> None:
         self.userspace = False
         self._control, self._metrics = control, metrics
+        self._pace = Pace()
         self._due = True  # Whoever was here before may have ended between a change and its renewal.
         self._complaint = ""
 
@@ -44,6 +51,11 @@ class Renewals:
     def done(self) -> bool:
         """Whether nothing is cached that other flows than those of now have decided."""
         return not (self._due and self.userspace)
+
+    @property
+    def pause(self) -> float:
+        """Seconds that changes which can wait should wait, for the sake of packets."""
+        return self._pace.left
 
     def note(self) -> None:
         """Flows are about to change, or have, by whomever: the next renewal has to be one."""
@@ -55,10 +67,14 @@ class Renewals:
         if self.done:
             return
         try:
+            cached = sum(map(int, re.findall(r"current (\d+)", self._control.ask(CACHED))))
+            began = monotonic()
             self._control.ask(PURGE)
+            self._pace.take(monotonic() - began + cached * AGAIN)
         except SwitchError as error:
             self._complain(str(error))
             return
+        self._metrics.renewals.inc()
         if self._complaint:
             LOG.info("the switch forgets cached decisions again")
         self._due, self._complaint = False, ""

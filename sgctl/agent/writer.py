@@ -75,7 +75,7 @@ class Writer:
     ) -> None:
         self.applied: Applied | None = None
         self._gatherer, self._local, self._metrics = gatherer, local, metrics
-        self._wake = Event()
+        self._wake, self._hurry = Event(), Event()
         self._switch: Switch | None = None
         self._installed: dict[int, int] | None = None
         self._stale = False
@@ -124,10 +124,12 @@ class Writer:
         """Have an event set whenever `applied` is new."""
         self._listeners.append(event)
 
-    def wake(self, *_: object) -> None:
-        """Something has changed."""
+    def wake(self, *, hurry: bool = True) -> None:
+        """Something has changed, which cannot wait if `hurry`: else it may share a turn with what comes next."""
         self._noted = self._noted or monotonic()
         self._wake.set()
+        if hurry:
+            self._hurry.set()
 
     def connected(self, switch: Switch) -> None:
         """The bridge has connected; what it holds is not known yet."""
@@ -150,7 +152,9 @@ class Writer:
         """Work until the process ends; an error that is not the switch's absence ends it."""
         while True:
             woken = self._wake.wait(TICK if self._installed is None else min(TICK, max(self._census.left, PAUSE)))
+            self._hurry.wait(self._renewals.pause if woken else 0)
             self._busy = True
+            self._hurry.clear()
             self._wake.clear()
             try:
                 self._turn()
@@ -212,7 +216,7 @@ class Writer:
         if self.audit.repair(switch, self.applied.desired):
             self._stale = True
         if self.audit.suspicious.is_set():
-            self._wake.set()
+            self.wake()
 
     def take_contested(self) -> frozenset[str]:
         """NICs whose other hypervisor must be asked about them (`sgctl.agent.contests`), since the last time."""
@@ -266,7 +270,7 @@ class Writer:
             LOG.warning("somebody else has changed flows: %s", found)
             self._metrics.drifts.inc()
             self._stale = True
-            self._wake.set()
+            self.wake()
 
     def _reconcile(
         self, switch: Switch, installed: dict[int, int], world: World, noted: float, *, current: bool

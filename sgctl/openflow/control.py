@@ -19,6 +19,8 @@ DEADLINE = 5.0
 """Seconds that ovs-vswitchd has for an answer."""
 PURGE = "revalidator/purge"
 """Deletes what all datapaths have cached of decisions."""
+CACHED = "upcall/show"
+"""Says, among others, how many decisions each datapath has cached: ``flows : (current N) …``."""
 #: What other programs with a control socket, such as ovsdb-server, say of our commands.
 _FOREIGN = "is not a valid command"
 

@@ -28,9 +28,10 @@ H = TypeVar("H", bound="Hypervisor")
 class Hypervisor(ABC):
     """The switch and its bridge run from `__enter__` to `__exit__`; `directory` is for everybody's files."""
 
-    def __init__(self) -> None:
+    def __init__(self, datapath: str = "dummy") -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="sgbench"))
         self.sandbox = Sandbox()
+        self._datapath = datapath
         self._stack = ExitStack()
 
     def __enter__(self: H) -> H:
@@ -39,7 +40,7 @@ class Hypervisor(ABC):
             stack.enter_context(self.sandbox)
             self.sandbox.run(
                 "ovs-vsctl", f"--db={self.sandbox.connection}", "add-br", BRIDGE, "--", "set", "Bridge", BRIDGE,
-                "datapath_type=dummy", "fail_mode=secure",
+                f"datapath_type={self._datapath}", "fail_mode=secure",
             )  # fmt: skip
             self.ports = stack.enter_context(closing(PortDatabase(self.sandbox.socket, BRIDGE)))
             self.begin(stack)
