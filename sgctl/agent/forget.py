@@ -2,8 +2,10 @@
 """Making the switch forget the connections of addresses: whoever gets an address next inherits nothing.
 
 Open vSwitch goes through its table while it removes what is like a partial tuple, and so leaves some of it out (3.1 in
-user space: 6 of 30 entries, where some had just ended). So we look whether something is left, and name it. Pings over
-IPv6 cannot be forgotten (`sgctl.openflow.messages.flushable`); they end by themselves.
+user space: 6 of 30 entries, where some had just ended). So we look whether something is left, and name it. An address
+that NICs share may be another hypervisor's, too, and VMs here may speak with it there: of its connections those are
+forgotten that it has accepted here. Pings over IPv6 cannot be forgotten (`sgctl.openflow.messages.flushable`); they end
+by themselves.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import logging
 from collections.abc import Collection
 
 from sgctl.addresses import Reach
-from sgctl.handover import ICMP, ICMPV6, Entry
+from sgctl.handover import ICMP, ICMPV6, ORIGIN_OK, RESPONDER_OK, Entry
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.errors import SwitchError
 from sgctl.openflow.messages import Tuple
@@ -24,9 +26,13 @@ ROUNDS = 5
 
 
 class Forgetter:
-    """Works on one bridge's zone."""
+    """Works on one bridge's zone.
+
+    shared: the addresses of which NICs here have been promised that others may hold them as well.
+    """
 
     def __init__(self, reader: ConntrackReader) -> None:
+        self.shared: set[str] = set()
         self._reader = reader
         self._trouble = ""
 
@@ -35,6 +41,9 @@ class Forgetter:
 
         looking: only if there are any; for addresses that are likely to have none.
         """
+        common = self.shared.intersection(addresses)
+        if common and self._forget_accepted(switch, zone, common):
+            addresses = [one for one in addresses if one not in common]
         if not addresses or (looking and self._left(zone, addresses) == []):
             return
         switch.flush_connections(zone, [one for a in Reach(addresses).single for one in (Tuple(src=a), Tuple(dst=a))])
@@ -44,6 +53,19 @@ class Forgetter:
                 return
             switch.flush_connections(zone, [tuple_of(entry) for entry in left])
         LOG.warning("connections of %s may live on", ", ".join(addresses))
+
+    def _forget_accepted(self, switch: Switch, zone: int, addresses: Collection[str]) -> bool:
+        """Remove the connections of which the end with one of these addresses was here, and accepted them; whether that
+        can be seen."""
+        for _ in range(ROUNDS):
+            entries = self._left(zone, addresses)
+            if entries is None:
+                return False
+            accepted = [entry for entry in entries if _accepted(entry, addresses)]
+            if not accepted:
+                return True
+            switch.flush_connections(zone, [tuple_of(entry) for entry in accepted])
+        return False
 
     def _left(self, zone: int, addresses: Collection[str]) -> list[Entry] | None:
         """What is there that can be removed; None if that cannot be seen."""
@@ -55,6 +77,11 @@ class Forgetter:
                 LOG.warning("cannot see whether connections are left: %s", error)
             return None
         return [entry for entry in entries if entry.proto != ICMPV6]
+
+
+def _accepted(entry: Entry, addresses: Collection[str]) -> bool:
+    by_origin, by_responder = entry.mark & ORIGIN_OK, entry.mark & RESPONDER_OK
+    return bool((by_origin and entry.src in addresses) or (by_responder and entry.dst in addresses))
 
 
 def tuple_of(entry: Entry) -> Tuple:

@@ -144,6 +144,10 @@ class Moves:
         self._left |= dict.fromkeys(mine, monotonic())
         return list(dict.fromkeys(block_text(address) for address, _ in mine))
 
+    def shared(self, decision: Decision, before: Decision | None) -> set[str]:
+        """Addresses that ports get newly here, which NICs elsewhere may hold as well."""
+        return {block_text(address) for unit in self._changed(before, decision)[1] for address in unit.shared}
+
     def left_before(self, world: World, decision: Decision) -> list[str]:
         """Those that `left` has named, once more a little later, unless somebody has them again.
 

@@ -350,9 +350,9 @@ class Writer:
         """Change the switch; connections of addresses that come or go are forgotten while no flow lets them through."""
         before = self.applied.decision if self.applied else None
         held = Held(switch, installed, self._compiler.flows_of)
-        opened = self._moves.opened(world, decision, before, held.addresses)
+        self._forgetter.shared |= self._moves.shared(decision, before)
+        opened, started = self._moves.opened(world, decision, before, held.addresses), monotonic()
         forget = partial(self._forgetter.forget, switch, self._bridge.zone)
-        started = monotonic()
         meanwhile = partial(forget, opened, looking=True) if opened else None
         if not todo.empty:
             self._renewals.note()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 
 import pytest
-from scapy.layers.inet import IP, TCP
+from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
@@ -20,7 +20,7 @@ from devstack.lab.cloud import Cloud, Machine
 from devstack.lab.namespace import wait_for
 from devstack.lab.segment import skip_duplicate_detection, wire
 from tests.functional.cluster import CLUSTER, LENGTH, Promises, announcements, promising
-from tests.functional.promised import BOTH, allow, boot, goes_on, order, promised_cloud
+from tests.functional.promised import BOTH, allow, boot, goes_on, order, promised_cloud, revoke
 from tests.functional.test_promise_migration import Wanderer
 
 pytestmark = pytest.mark.usefixtures("in_force")
@@ -154,6 +154,44 @@ def test_taking_it_back_closes_at_once(cloud: Cloud, cluster: Cluster, promises:
         stream.stop()
     cluster.give(second)
     expect_reach(cloud, net, CLUSTER)
+
+
+@pytest.mark.parametrize("version", BOTH)
+def test_connections_with_a_holder_elsewhere_go_on(
+    cloud: Cloud, cluster: Cluster, promises: Promises, version: int
+) -> None:
+    """Whoever gets or loses the address on the client's hypervisor; also if it is the server that goes on."""
+    first, second, third = cluster.machines
+    client, address, tenant = cloud.machines["none1"], CLUSTER[version], first.order.account
+    rules = allow(tenant, "web", "udp/81", peers=["tenant/none"])
+    promises.add(second, address, shared="true")
+    there, port = (client.mac, client.vm.address(version)), next(_ports)
+    heard = client.vm.sniff(only=b"<go on>")
+
+    def still_heard() -> None:
+        cloud.admin.call("createBarrier")
+        before = heard.total()
+        second.vm.send([datagram((second.mac, address), there, 81, port)])
+        wait_for("the server to be heard", lambda: heard.total() > before)
+
+    asked = second.vm.sniff(only=b"<go on>")
+    cloud.admin.call("createBarrier")
+    client.vm.send([datagram(there, (second.mac, address), port, 81)])
+    wait_for("the client to be heard", asked.total)
+    still_heard()
+    for machine in (first, third):
+        promises.add(machine, address, shared="true")
+        still_heard()
+    for machine in (first, third):
+        promises.remove(machine, address)
+        still_heard()
+    revoke(tenant, rules)
+
+
+def datagram(source: tuple[str, str], target: tuple[str, str], sport: int, dport: int) -> bytes:
+    """A UDP datagram between MACs and addresses."""
+    head = IPv6(src=source[1], dst=target[1]) if ":" in source[1] else IP(src=source[1], dst=target[1])
+    return bytes(Ether(src=source[0], dst=target[0]) / head / UDP(sport=sport, dport=dport) / b"<go on>")
 
 
 def test_nobody_else_has_it(cloud: Cloud, cluster: Cluster, promises: Promises) -> None:
