@@ -4,16 +4,20 @@
 Open vSwitch goes through its table while it removes what is like a partial tuple, and so leaves some of it out (3.1 in
 user space: 6 of 30 entries, where some had just ended). So we look whether something is left, and name it. An address
 that NICs share may be another hypervisor's, too, and VMs here may speak with it there: of its connections those are
-forgotten that it has accepted here. Pings over IPv6 cannot be forgotten (`sgctl.openflow.messages.flushable`); they end
-by themselves.
+forgotten that it has accepted here, and no others of the same two addresses. Pings over IPv6 cannot be forgotten
+(`sgctl.openflow.messages.flushable`); they end by themselves.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
+from flows.fields import MARKS
+from flows.flow import Ct, Load
+from flows.tables import OUTPUT
 from sgctl.addresses import Reach
+from sgctl.cuts import frame
 from sgctl.handover import ICMP, ICMPV6, ORIGIN_OK, RESPONDER_OK, Entry
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.errors import SwitchError
@@ -58,25 +62,40 @@ class Forgetter:
         """Remove the connections of which the end with one of these addresses was here, and accepted them; whether that
         can be seen."""
         for _ in range(ROUNDS):
-            entries = self._left(zone, addresses)
+            entries = self._entries(zone, addresses)
             if entries is None:
                 return False
             accepted = [entry for entry in entries if _accepted(entry, addresses)]
             if not accepted:
                 return True
-            switch.flush_connections(zone, [tuple_of(entry) for entry in accepted])
+            forget_only(switch, zone, accepted)
         return False
 
     def _left(self, zone: int, addresses: Collection[str]) -> list[Entry] | None:
         """What is there that can be removed; None if that cannot be seen."""
+        entries = self._entries(zone, addresses)
+        return None if entries is None else [entry for entry in entries if entry.proto != ICMPV6]
+
+    def _entries(self, zone: int, addresses: Collection[str]) -> list[Entry] | None:
         try:
-            entries = self._reader.entries(zone, addresses, finished=True)
+            return self._reader.entries(zone, addresses, finished=True)
         except SwitchError as error:
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 LOG.warning("cannot see whether connections are left: %s", error)
             return None
-        return [entry for entry in entries if entry.proto != ICMPV6]
+
+
+def forget_only(switch: Switch, zone: int, entries: Iterable[Entry]) -> None:
+    """Forget these entries and no others. ICMP's cannot be named exactly: they lose their marks."""
+    flushed = []
+    for one in entries:
+        if one.proto in (ICMP, ICMPV6):
+            unmark = Ct(zone=zone, table=OUTPUT.id, commit=True, execute=(Load(MARKS, 0),))
+            switch.run_actions([unmark], frame(one))
+        else:
+            flushed.append(tuple_of(one))
+    switch.flush_connections(zone, flushed)
 
 
 def _accepted(entry: Entry, addresses: Collection[str]) -> bool:

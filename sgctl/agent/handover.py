@@ -24,19 +24,15 @@ from threading import Event
 from time import monotonic, sleep, time
 from typing import Any
 
-from flows.fields import MARKS
-from flows.flow import Ct, Load
 from flows.inputs import Bridge
-from flows.tables import OUTPUT
 from sgctl.addresses import Reach, block_text
 from sgctl.agent.applied import Applied
 from sgctl.agent.arrivals import Arrivals, said
-from sgctl.agent.forget import tuple_of
+from sgctl.agent.forget import forget_only
 from sgctl.agent.writer import Writer
 from sgctl.collector import uncollected
-from sgctl.cuts import frame
 from sgctl.errors import StoreError
-from sgctl.handover import ICMP, ICMPV6, Entry, known, pack, remade, steady, without_local
+from sgctl.handover import Entry, known, pack, remade, steady, without_local
 from sgctl.model import Handover, Nic, handover_id
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.errors import SwitchError
@@ -276,7 +272,7 @@ class Handovers:
         must."""
         for nic, entries in self._unforgotten.items():
             if not self._is_active(nic):
-                _forget(switch, zone, entries)
+                forget_only(switch, zone, entries)
         self._unforgotten.clear()
 
     def _is_active(self, nic: str) -> bool:
@@ -352,15 +348,3 @@ class Handovers:
 def _owned(row: Handover | None) -> Reach:
     """The addresses of a NIC that its connections in a row show."""
     return Reach(one.own for one in said(row, row.connections).connections) if row is not None else Reach()
-
-
-def _forget(switch: Switch, zone: int, entries: Iterable[Entry]) -> None:
-    """Forget entries of a NIC that has left. ICMP's cannot be named exactly: they lose their marks."""
-    flushed = []
-    for one in entries:
-        if one.proto in (ICMP, ICMPV6):
-            unmark = Ct(zone=zone, table=OUTPUT.id, commit=True, execute=(Load(MARKS, 0),))
-            switch.run_actions([unmark], frame(one))
-        else:
-            flushed.append(tuple_of(one))
-    switch.flush_connections(zone, flushed)

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 
 import pytest
-from scapy.layers.inet import IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
@@ -160,10 +160,11 @@ def test_taking_it_back_closes_at_once(cloud: Cloud, cluster: Cluster, promises:
 def test_connections_with_a_holder_elsewhere_go_on(
     cloud: Cloud, cluster: Cluster, promises: Promises, version: int
 ) -> None:
-    """Whoever gets or loses the address on the client's hypervisor; also if it is the server that goes on."""
+    """Whoever gets or loses the address on the client's hypervisor; also if it is the server that goes on, and if the
+    client has pinged those who lose it."""
     first, second, third = cluster.machines
     client, address, tenant = cloud.machines["none1"], CLUSTER[version], first.order.account
-    rules = allow(tenant, "web", "udp/81", peers=["tenant/none"])
+    rules = allow(tenant, "web", "all", peers=["tenant/none"])
     promises.add(second, address, shared="true")
     there, port = (client.mac, client.vm.address(version)), next(_ports)
     heard = client.vm.sniff(only=b"<go on>")
@@ -182,16 +183,29 @@ def test_connections_with_a_holder_elsewhere_go_on(
     for machine in (first, third):
         promises.add(machine, address, shared="true")
         still_heard()
+        pings = machine.vm.sniff(only=b"<ping>")
+        client.vm.send([echo(there, (machine.mac, address))])
+        wait_for("a ping", pings.total)
     for machine in (first, third):
         promises.remove(machine, address)
         still_heard()
     revoke(tenant, rules)
 
 
+def echo(source: tuple[str, str], target: tuple[str, str]) -> bytes:
+    """A ping's request."""
+    request = ICMPv6EchoRequest(data=b"<ping>") if ":" in source[1] else ICMP() / b"<ping>"
+    return bytes(_head(source, target) / request)
+
+
 def datagram(source: tuple[str, str], target: tuple[str, str], sport: int, dport: int) -> bytes:
     """A UDP datagram between MACs and addresses."""
+    return bytes(_head(source, target) / UDP(sport=sport, dport=dport) / b"<go on>")
+
+
+def _head(source: tuple[str, str], target: tuple[str, str]) -> Packet:
     head = IPv6(src=source[1], dst=target[1]) if ":" in source[1] else IP(src=source[1], dst=target[1])
-    return bytes(Ether(src=source[0], dst=target[0]) / head / UDP(sport=sport, dport=dport) / b"<go on>")
+    return Ether(src=source[0], dst=target[0]) / head
 
 
 def test_nobody_else_has_it(cloud: Cloud, cluster: Cluster, promises: Promises) -> None:
