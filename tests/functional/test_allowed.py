@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
+from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
@@ -19,7 +19,7 @@ from devstack.lab import VM, Lab, Network
 from devstack.lab.cloud import Cloud, Machine
 from devstack.lab.namespace import wait_for
 from devstack.lab.segment import skip_duplicate_detection, wire
-from tests.functional.cluster import CLUSTER, LENGTH, Promises, announcements, promising
+from tests.functional.cluster import CLUSTER, LENGTH, Promises, announcements, datagram, echo, promising
 from tests.functional.promised import BOTH, allow, boot, goes_on, order, promised_cloud, revoke
 from tests.functional.test_promise_migration import Wanderer
 
@@ -190,22 +190,6 @@ def test_connections_with_a_holder_elsewhere_go_on(
         promises.remove(machine, address)
         still_heard()
     revoke(tenant, rules)
-
-
-def echo(source: tuple[str, str], target: tuple[str, str]) -> bytes:
-    """A ping's request."""
-    request = ICMPv6EchoRequest(data=b"<ping>") if ":" in source[1] else ICMP() / b"<ping>"
-    return bytes(_head(source, target) / request)
-
-
-def datagram(source: tuple[str, str], target: tuple[str, str], sport: int, dport: int) -> bytes:
-    """A UDP datagram between MACs and addresses."""
-    return bytes(_head(source, target) / UDP(sport=sport, dport=dport) / b"<go on>")
-
-
-def _head(source: tuple[str, str], target: tuple[str, str]) -> Packet:
-    head = IPv6(src=source[1], dst=target[1]) if ":" in source[1] else IP(src=source[1], dst=target[1])
-    return Ether(src=source[0], dst=target[0]) / head
 
 
 def test_nobody_else_has_it(cloud: Cloud, cluster: Cluster, promises: Promises) -> None:
