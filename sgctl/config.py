@@ -15,6 +15,7 @@ from oslo_config import cfg
 
 from sgctl.configfile import PROJECT, OptionError, check_keys, read
 from sgctl.dbfile import Member
+from sgctl.lookup import looked_up
 from sgctl.protection import Protection, ProtectionError, protection
 from sgctl.quotas import WHAT, Quotas, key
 from sgctl.quotas import quotas as quotas_of
@@ -42,7 +43,7 @@ OPTIONS = (
     cfg.StrOpt(
         "db",
         default="",
-        help="Remotes of the SG database, such as tcp:10.0.0.1:6641,tcp:10.0.0.2:6641. "
+        help="Remotes of the SG database, such as tcp:10.0.0.1:6641,tcp:10.0.0.2:6641; names are looked up once. "
         "Without it, this process runs the database itself, as if the application sgctl.db were named.",
     ),
     cfg.StrOpt(
@@ -277,14 +278,14 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
     ofp_tls = _tls("--ctl-privkey, --ctl-cert and --ca-certs", conf.ctl_privkey, conf.ctl_cert, conf.ca_certs)
     settings = Settings(
         host=conf.host or socket.gethostname(),
-        ovsdb_connection=conf.ovsdb_connection,
+        ovsdb_connection=looked_up("--ovsdb-connection", conf.ovsdb_connection),
         bridge=conf.bridge,
         uplinks=tuple(dict.fromkeys(conf.uplink)),
-        db=conf.db,
+        db=looked_up("--db", conf.db),
         db_listen=conf.db_listen,
         db_listen_agents=conf.db_listen_agents,
         db_member=_member(conf.db_cluster_local, conf.db_cluster_join),
-        db_relay_of=conf.db_relay_of,
+        db_relay_of=looked_up("--db-relay-of", conf.db_relay_of),
         db_tls=_tls("--db-ssl-key, --db-ssl-cert and --db-ssl-ca", conf.db_ssl_key, conf.db_ssl_cert, conf.db_ssl_ca),
         state_dir=Path(conf.state_dir).absolute(),
         api_host=conf.api_host,
@@ -369,9 +370,6 @@ def _check_remotes(settings: Settings) -> None:
             kind = remote.partition(":")[0]
             if kind not in allowed:
                 raise OptionError(f"{option} {remote}: must start with {' or '.join(f'{one}:' for one in allowed)}")
-            # To look a name up would hold up all that the process does, for as long as no name server answers.
-            if kind in ("tcp", "ssl") and not _ADDRESS.fullmatch(remote):
-                raise OptionError(f"{option} {remote}: must be {kind}:IP:PORT, names are not looked up")
             if kind.endswith("ssl") and settings.db_tls is None:
                 raise OptionError(f"{option} {remote} needs --db-ssl-key, --db-ssl-cert and --db-ssl-ca")
 

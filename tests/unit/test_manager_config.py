@@ -132,6 +132,21 @@ def identity(tls: Tls) -> list[str]:
     return [f"--db-ssl-key={tls.key}", f"--db-ssl-cert={tls.cert}", f"--db-ssl-ca={tls.ca}"]
 
 
+def test_names_of_databases_are_looked_up_once(monkeypatch: pytest.MonkeyPatch, tls: Tls) -> None:
+    known = {"sg": ["10.0.0.1", "10.0.0.2"], "six": ["fd00::1"], "10.0.0.9": ["10.0.0.9"]}
+
+    def answers(name: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        families = {True: socket.AF_INET6, False: socket.AF_INET}
+        return [(families[":" in one], 1, 6, "", (one, port)) for one in known[name] for _ in range(2)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answers)
+    settings = read("--db=tcp:sg:6641,ssl:six:6642,tcp:10.0.0.9:1,ssl:[fd00::2]:2,unix:/a", *identity(tls))
+    assert settings.db == (
+        "tcp:10.0.0.1:6641,tcp:10.0.0.2:6641,ssl:[fd00::1]:6642,tcp:10.0.0.9:1,ssl:[fd00::2]:2,unix:/a"
+    )
+    assert read("--ovsdb-connection=tcp:10.0.0.9:6640").ovsdb_connection == "tcp:10.0.0.9:6640"
+
+
 def test_a_database_of_this_process(tls: Tls) -> None:
     assert read().serves and read("sgctl.db").serves and not read("--db=tcp:10.0.0.1:1").serves
     member = read(*CLUSTER, "--db-cluster-join=tcp:10.0.0.2:6643,tcp:10.0.0.3:6643").db_member
@@ -169,10 +184,9 @@ def test_openflow_by_tls(tls: Tls) -> None:
         ([*CLUSTER, "--db-relay-of=tcp:10.0.0.1:6641"], "exclude each other"),
         ([*CLUSTER, "sgctl.api"], "name all members with --db"),
         ([*RELAY, "sgctl.api"], "name all members with --db"),
-        (["--db=tcp:sg.example.org:6641"], "must be tcp:IP:PORT, names are not looked up"),
-        (["--db=tcp:10.0.0.1:6641,tcp:sg:6641"], "--db tcp:sg:6641: must be tcp:IP:PORT"),
-        (["--db-relay-of=ssl:sg:6641", "sgctl.db"], "must be ssl:IP:PORT"),
-        (["--ovsdb-connection=tcp:hv1:6640"], "must be tcp:IP:PORT"),
+        (["--db=tcp:10.0.0.1:6641,tcp:s..g:6641"], "--db tcp:s..g:6641: s..g cannot be looked up"),
+        (["--db-relay-of=ssl:10.0.0.1", "sgctl.db"], "must be ssl:HOST:PORT"),
+        (["--ovsdb-connection=tcp:hv 1:6640"], "must be tcp:HOST:PORT"),
         (["--db-relay-of=x:1", "sgctl.db"], "must start with unix: or tcp: or ssl:"),
         (["--db-listen=tcp:6641:127.0.0.1"], "must start with punix: or ptcp: or pssl:"),
         (["--db-listen-agents=ptcp:6642"], "must start with pssl:"),
