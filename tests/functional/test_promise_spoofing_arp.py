@@ -94,11 +94,12 @@ def forged(scene: Scene) -> Iterator[tuple[str, Frame]]:
             for op in (1, 2):
                 yield f"{target}: op {op} from {name}", arp(mallory, to, op, pdst=asked, **fields)
     for target, to in victims.items():
-        yield f"{target}: probe reply", arp(mallory, to, 2, psrc="0.0.0.0", pdst=alice.ip)
+        for asked in (alice.ip, mallory.ip):
+            yield f"{target}: probe reply about {asked}", arp(mallory, to, 2, psrc="0.0.0.0", pdst=asked)
         # Who probes an address takes another's probe for a conflict, and gives it up (RFC 5227, 2.1.1).
         for asked in (alice.ip, bob.ip, scene.gateway[0], "10.1.0.249", "0.0.0.0"):
             yield f"{target}: probe of {asked}", arp(mallory, to, 1, psrc="0.0.0.0", pdst=asked)
-        yield f"{target}: probe with alice's MAC", arp(mallory, to, 1, psrc="0.0.0.0", hwsrc=alice.mac, pdst=alice.ip)
+        yield f"{target}: probe with alice's MAC", arp(mallory, to, 1, psrc="0.0.0.0", hwsrc=alice.mac, pdst=mallory.ip)
         for op in (0, 3, 4, 5, 8, 9, 256, 257, 258):
             yield f"{target}: op {op}", arp(mallory, to, op, pdst=alice.ip)
         for source in (alice.mac, bob.mac, STRANGER_MAC, ZERO, BROADCAST, scene.gateway_mac):
