@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,6 +85,15 @@ def test_what_has_not_changed_is_the_same_object() -> None:
     assert changed(CLOUD, joined) == {"peer/10.1.0.11"}
     fanout, port1 = sorted(changed(CLOUD, replace(CLOUD, ports=CLOUD.ports[1:])))
     assert (fanout, port1) == ("fanout/1", f"port/{uid('web1')}")
+
+
+@pytest.mark.parametrize("part", ["groups", "vms", "pods", "accounts", "zones"])
+def test_what_a_port_needs_goes_and_comes_back(part: str) -> None:
+    there = world({"web1": ("web",)}, ports=(port("web1", 5),))
+    gone = replace(there, **{part: {}})  # type: ignore[arg-type]
+    decider = Decider()
+    for step in (there, gone, there):
+        assert decider.decide(step) == decide(step)
 
 
 def test_a_member_that_leaves_and_comes_back() -> None:
