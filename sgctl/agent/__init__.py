@@ -28,12 +28,12 @@ from sgctl.agent.gather import Gatherer
 from sgctl.agent.handover import Handovers
 from sgctl.agent.local import LocalBridge
 from sgctl.agent.metrics import Metrics
+from sgctl.agent.pace import urgent
 from sgctl.agent.quota import Quotas
 from sgctl.agent.renewals import Renewals
 from sgctl.agent.report import Reporter
 from sgctl.agent.writer import Writer
 from sgctl.bridgelock import lock_bridge
-from sgctl.model import Handover
 from sgctl.openflow.app import BridgeApp
 from sgctl.openflow.conntrack import ConntrackReader
 from sgctl.openflow.control import Control
@@ -80,8 +80,8 @@ class Agent(BridgeApp):
         return thread
 
     def _heard(self, changes: Changes) -> None:
-        """The database has changed. Rules and members may come in floods; who moves waits for nothing."""
-        self._writer.wake(hurry=any(kind is Handover for kind, _ in changes))
+        """The database has changed."""
+        self._writer.wake(hurry=urgent(changes))
 
     def _audit(self) -> None:
         self._writer.audit.run(self._writer.in_force, self._writer.wake)

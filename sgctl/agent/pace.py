@@ -5,12 +5,25 @@ from __future__ import annotations
 
 from time import monotonic
 
+from sgctl.model import Handover, Nic
+from sgctl.store import Changes
+
 SHARE = 0.1
 """Part of the time that it may take in the long run."""
 AT_ONCE = 0.05
 """Seconds that it may take without a pause, so that a few changes after one another are as fast as one."""
 LONGEST = 1.0
 """Seconds that a pause lasts at most, though more than its share is taken then."""
+
+_URGENT = frozenset({Handover, Nic})
+
+
+def urgent(changes: Changes) -> bool:
+    """Whether changes of the database do not wait: a NIC may be active elsewhere now, and must not be here as well.
+
+    Rules and members may come in floods.
+    """
+    return any(kind in _URGENT for kind, _ in changes)
 
 
 class Pace:

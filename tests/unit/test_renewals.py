@@ -12,8 +12,9 @@ import pytest
 from sgctl.agent import pace
 from sgctl.agent import renewals as renewals_module
 from sgctl.agent.metrics import Metrics
-from sgctl.agent.pace import AT_ONCE, LONGEST, SHARE
+from sgctl.agent.pace import AT_ONCE, LONGEST, SHARE, urgent
 from sgctl.agent.renewals import AGAIN, Renewals
+from sgctl.model import Handover, Member, Nic, Row, Rule
 from sgctl.openflow.control import CACHED, PURGE
 from sgctl.openflow.errors import SwitchError, SwitchGone
 
@@ -177,3 +178,10 @@ def test_what_fails_costs_nothing(daemon: Daemon, renewals: Renewals) -> None:
     daemon.cached, daemon.answers = (1_000_000,), [SwitchGone("no control socket")]
     renewals.renew()
     assert renewals.pause == 0
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"), [((Rule, Member), False), ((Rule, Nic), True), ((Handover,), True), ((), False)]
+)
+def test_who_moves_waits_for_no_flood(kinds: tuple[type[Row], ...], expected: bool) -> None:
+    assert urgent(frozenset((kind, "id") for kind in kinds)) is expected
